@@ -1,0 +1,1 @@
+//! Runs on each workload cluster and dials its parent.

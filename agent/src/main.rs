@@ -1,0 +1,3 @@
+//! Command line of `lattice-agent`.
+
+fn main() {}

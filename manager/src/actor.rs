@@ -1,0 +1,1 @@
+//! Fleet, cluster and component actors, and their supervision.

@@ -1,0 +1,1 @@
+//! The component catalog: entries, version matrix, bundles.

@@ -1,0 +1,1 @@
+//! Listeners, sessions, enrolment, and the Kubernetes API proxy.

@@ -1,0 +1,1 @@
+//! Shared informers to messages; status writer; leader lease.

@@ -1,0 +1,15 @@
+//! What both daemons must agree on: wire messages, ids, identity, TLS settings, transport, limits, reasons, and the
+//! helpers that keep their tasks and telemetry alike.
+//!
+//! Nothing here knows what a cluster needs or how it is made; that is the manager's.
+
+pub mod clock;
+pub mod ids;
+pub mod reason;
+pub mod task;
+
+/// Messages and services of package `lattice.v1`, generated from `protocol/proto`.
+#[expect(missing_docs, clippy::pedantic, reason = "generated code; its docs are in the .proto files")]
+pub mod v1 {
+    tonic::include_proto!("lattice.v1");
+}

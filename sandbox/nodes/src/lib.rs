@@ -1,0 +1,1 @@
+//! Simulated scheduler, workload controllers and kubelets.

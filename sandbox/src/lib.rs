@@ -1,0 +1,1 @@
+//! Runs all of Lattice with simulated infrastructure in one command.

@@ -1,0 +1,1 @@
+//! End-to-end, simulation, golden and tidy tests.
