@@ -78,7 +78,8 @@ fn every_file_says_what_is_in_it() {
 
 #[test]
 fn modules_are_named_by_their_file() {
-    let found: Vec<_> = files(&root(), "mod.rs").iter().map(|path| relative(path)).filter(|p| p.ends_with("/mod.rs")).collect();
+    let found: Vec<_> =
+        files(&root(), "mod.rs").iter().map(|path| relative(path)).filter(|p| p.ends_with("/mod.rs")).collect();
     assert_none(&found, "foo.rs and foo/, never mod.rs");
 }
 
@@ -96,8 +97,19 @@ fn names_say_something() {
 #[test]
 fn the_top_level_has_only_its_names() {
     let allowed: BTreeSet<&str> = [
-        "Cargo.toml", "Cargo.lock", "README.md", "deny.toml", "manager", "agent", "protocol", "templates",
-        "charts", "tests", "docs", "sandbox", "target",
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "deny.toml",
+        "manager",
+        "agent",
+        "protocol",
+        "templates",
+        "charts",
+        "tests",
+        "docs",
+        "sandbox",
+        "target",
     ]
     .into();
     let extra: Vec<_> = fs::read_dir(root())
@@ -169,7 +181,11 @@ fn rooms_use_only_what_the_table_allows() {
     let mut wrong = Vec::new();
     for path in sources() {
         let name = relative(&path);
-        if name.starts_with("tests/") || name.ends_with("/tests.rs") || name.contains("/tests/") || name.contains("/examples/") {
+        if name.starts_with("tests/")
+            || name.ends_with("/tests.rs")
+            || name.contains("/tests/")
+            || name.contains("/examples/")
+        {
             continue;
         }
         let Some(room) = room_of(&name, &rooms) else {
@@ -194,7 +210,17 @@ fn rooms_use_only_what_the_table_allows() {
 
 #[test]
 fn decisions_do_no_input_or_output() {
-    let banned = ["std::fs", "std::net", "tokio::", "kube::Client", "kube::Api", "tracing::", "rand::", "clock::now", "std::process"];
+    let banned = [
+        "std::fs",
+        "std::net",
+        "tokio::",
+        "kube::Client",
+        "kube::Api",
+        "tracing::",
+        "rand::",
+        "clock::now",
+        "std::process",
+    ];
     let mut wrong = Vec::new();
     for path in sources() {
         let name = relative(&path);
@@ -203,7 +229,9 @@ fn decisions_do_no_input_or_output() {
         }
         for (number, line) in without_tests(&read(&path)).lines().enumerate() {
             if !line.trim_start().starts_with("//") {
-                wrong.extend(banned.iter().filter(|b| line.contains(**b)).map(|b| format!("{name}:{} uses {b}", number + 1)));
+                wrong.extend(
+                    banned.iter().filter(|b| line.contains(**b)).map(|b| format!("{name}:{} uses {b}", number + 1)),
+                );
             }
         }
     }
@@ -236,7 +264,9 @@ fn documents_name_no_place_of_their_making() {
                 continue;
             }
             for (number, line) in read(&path).lines().enumerate() {
-                wrong.extend(banned.iter().filter(|b| line.contains(**b)).map(|b| format!("{name}:{} has {b}", number + 1)));
+                wrong.extend(
+                    banned.iter().filter(|b| line.contains(**b)).map(|b| format!("{name}:{} has {b}", number + 1)),
+                );
             }
         }
     }
