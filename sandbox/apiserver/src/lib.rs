@@ -1,1 +1,26 @@
 //! An embeddable Kubernetes-style API server.
+//!
+//! It keeps objects in memory, speaks the Kubernetes API over TLS (HTTP/1.1 and HTTP/2) and in process, and knows
+//! nothing of whoever embeds it: built-in kinds are data, other kinds come as CustomResourceDefinitions.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), lattice_apiserver::Error> {
+//! use lattice_apiserver::{ApiServer, Config};
+//!
+//! let server = ApiServer::new(Config::default())?;
+//! let serving = server.serve("127.0.0.1:0".parse().expect("an address")).await?;
+//! let kubeconfig = server.kubeconfig(&serving.addr())?;
+//! let client = server.client();
+//! # let _ = (kubeconfig, client); Ok(()) }
+//! ```
+
+mod certs;
+mod config;
+mod error;
+mod http;
+mod server;
+mod state;
+
+pub use config::{Clock, Config, History};
+pub use error::Error;
+pub use server::{ApiServer, Serving};

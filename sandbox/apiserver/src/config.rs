@@ -1,0 +1,66 @@
+//! What an embedder may choose.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+/// The clock that stamps objects.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// Makes a clock of a function, for tests that choose the time.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Tells the time.
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(lattice_protocol::clock::now)
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// How much of the past is kept for watches and continued lists, per kind.
+///
+/// Too little: clients relist after every pause. Too much: memory.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// Changes kept per kind.
+    pub events_max: usize,
+    /// Bytes of objects kept per kind.
+    pub bytes_max: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { events_max: 1000, bytes_max: 4 << 20 }
+    }
+}
+
+/// How a server is made.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Runs garbage collection, the namespace life cycle, and default ServiceAccounts.
+    pub controllers: bool,
+    /// A folder in which objects, the certificate authority and the token key outlive the process.
+    pub state: Option<PathBuf>,
+    /// The clock that stamps objects.
+    pub clock: Clock,
+    /// Limits of history.
+    pub history: History,
+    /// Names and addresses beside the served ones that the serving certificate holds.
+    pub alt_names: Vec<String>,
+}

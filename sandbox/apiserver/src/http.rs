@@ -1,0 +1,19 @@
+//! The bodies and the identity that requests come with, whatever brought them.
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+
+/// Any error of a body.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of an answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// A request after its transport was taken off.
+pub(crate) type Request = http::Request<Body>;
+/// An answer.
+pub(crate) type Response = http::Response<Body>;
+
+/// Makes a body of bytes.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
