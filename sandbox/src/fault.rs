@@ -106,7 +106,9 @@ pub enum Error {
     #[error("{0}= is missing")]
     Missing(&'static str),
     /// No key says what goes wrong.
-    #[error("nothing goes wrong in it: add one of ready=, pull=fail, join=never, infrastructure=stall, uplink=down, agent=kill, actor=panic")]
+    #[error(
+        "nothing goes wrong in it: add one of ready=, pull=fail, join=never, infrastructure=stall, uplink=down, agent=kill, actor=panic"
+    )]
     Nothing,
     /// Keys that do not belong together.
     #[error("{0:?} does not go with the rest of the fault")]
