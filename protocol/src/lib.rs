@@ -5,8 +5,13 @@
 
 pub mod clock;
 pub mod ids;
+pub mod limits;
 pub mod reason;
+pub mod spiffe;
 pub mod task;
+pub mod tls;
+pub mod token;
+pub mod transport;
 
 /// Messages and services of package `lattice.v1`, generated from `protocol/proto`.
 #[expect(missing_docs, clippy::pedantic, reason = "generated code; its docs are in the .proto files")]

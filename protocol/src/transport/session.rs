@@ -1,0 +1,287 @@
+//! One authenticated connection between an agent and its manager.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use quinn::VarInt;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+
+use super::stream::OpenStream;
+use super::{Error, Priority, Stream, Tag, Transport};
+use crate::limits::{STREAM_OPEN_TIMEOUT, STREAMS_INITIAL};
+use crate::tls::Identity;
+
+/// Streams that stay free before the limit is raised.
+const STREAMS_SPARE: u32 = 8;
+
+/// One connection on which both ends open and accept streams. Cheap to clone; the connection ends with `close`, with the
+/// last clone, or when the peer goes.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+struct Inner {
+    carrier: Carrier,
+    peer: Identity,
+    accepted: Arc<AtomicU32>,
+    limit: AtomicU32,
+    limit_max: u32,
+}
+
+enum Carrier {
+    Quic(quinn::Connection),
+}
+
+/// Why a session was closed by one of its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCode {
+    /// Nothing is wrong; no more is to be said.
+    Done,
+    /// A newer session of the same identity took over. Wait a minute or more before dialling again.
+    Superseded,
+    /// The identity was taken away, and no other will be given.
+    Revoked,
+    /// The certificate is not one that the manager has issued last.
+    UnknownIdentity,
+    /// This side is about to stop; dial again.
+    Draining,
+    /// The peer broke the protocol.
+    ProtocolError,
+    /// Too many sessions; dial again later.
+    Busy,
+    /// A code of a newer version.
+    Other(u32),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// This side closed it.
+    Here,
+    /// The peer closed it.
+    Peer {
+        /// Why.
+        code: CloseCode,
+        /// In words.
+        reason: String,
+    },
+    /// The peer was silent for longer than the idle timeout.
+    Silent,
+    /// The peer does not know the connection any more: its process restarted.
+    Forgotten,
+    /// The connection broke.
+    Broken(String),
+}
+
+/// A stream that the peer has opened and not yet named.
+#[derive(Debug)]
+pub struct Accepted(Stream);
+
+impl Session {
+    /// Wraps an established QUIC connection. The peer may have up to `streams_max` streams open: the limit starts at
+    /// [`STREAMS_INITIAL`] and grows with use.
+    ///
+    /// # Errors
+    /// [`Error::Peer`] when the peer's certificate carries no identity of ours.
+    pub fn from_quic(connection: quinn::Connection, streams_max: u32) -> Result<Self, Error> {
+        let peer = super::quic::peer(&connection)?;
+        Ok(Self(Arc::new(Inner {
+            carrier: Carrier::Quic(connection),
+            peer,
+            accepted: Arc::default(),
+            limit: AtomicU32::new(STREAMS_INITIAL),
+            limit_max: streams_max,
+        })))
+    }
+
+    /// Opens a stream and says what it carries.
+    ///
+    /// # Errors
+    /// [`Error::OpenTimeout`] when the peer's limit is reached or the link is stuck, [`Error::Closed`], [`Error::Stream`].
+    pub async fn open(&self, tag: Tag, priority: Priority) -> Result<Stream, Error> {
+        let opening = async {
+            let Carrier::Quic(connection) = &self.0.carrier;
+            let (mut send, recv) = connection.open_bi().await.map_err(|error| Error::Closed(error.into()))?;
+            let _ = send.set_priority(priority.weight());
+            send.write_all(&[tag.byte()]).await.map_err(|error| Error::Stream(error.into()))?;
+            Ok(Stream::quic(send, recv, None))
+        };
+        timeout(STREAM_OPEN_TIMEOUT, opening).await.map_err(|_| Error::OpenTimeout)?
+    }
+
+    /// Waits for the next stream of the peer. Read its tag in the task that will serve it: a peer may be slow to say it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] at the session's end.
+    ///
+    /// # Cancel safety
+    /// A stream is either returned or stays queued.
+    pub async fn accept(&self) -> Result<Accepted, Error> {
+        let Carrier::Quic(connection) = &self.0.carrier;
+        let (send, recv) = connection.accept_bi().await.map_err(|error| Error::Closed(error.into()))?;
+        let open = OpenStream::count(&self.0.accepted);
+        self.raise_limit(connection);
+        Ok(Accepted(Stream::quic(send, recv, Some(open))))
+    }
+
+    /// Closes the session at once. Open streams of both sides fail.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        let Carrier::Quic(connection) = &self.0.carrier;
+        connection.close(VarInt::from_u32(code.number()), reason.as_bytes());
+    }
+
+    /// Waits until the session has ended, however that came.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn closed(&self) -> Closed {
+        let Carrier::Quic(connection) = &self.0.carrier;
+        connection.closed().await.into()
+    }
+
+    /// Tells how the session ended, if it has.
+    pub fn close_reason(&self) -> Option<Closed> {
+        let Carrier::Quic(connection) = &self.0.carrier;
+        connection.close_reason().map(Closed::from)
+    }
+
+    /// The peer's address now; over QUIC it may change.
+    pub fn remote(&self) -> SocketAddr {
+        let Carrier::Quic(connection) = &self.0.carrier;
+        connection.remote_address()
+    }
+
+    /// Whom the peer's verified certificate speaks for.
+    pub fn peer(&self) -> &Identity {
+        &self.0.peer
+    }
+
+    /// What carries the session.
+    pub fn transport(&self) -> Transport {
+        match self.0.carrier {
+            Carrier::Quic(_) => Transport::Quic,
+        }
+    }
+
+    /// Streams of the peer that are open now.
+    pub fn accepted_streams(&self) -> u32 {
+        self.0.accepted.load(Ordering::Relaxed)
+    }
+
+    /// The round trip time that the carrier measured, where it does.
+    pub fn round_trip(&self) -> Option<std::time::Duration> {
+        let Carrier::Quic(connection) = &self.0.carrier;
+        Some(connection.rtt())
+    }
+
+    fn raise_limit(&self, connection: &quinn::Connection) {
+        let limit = self.0.limit.load(Ordering::Relaxed);
+        if self.accepted_streams() + STREAMS_SPARE > limit && limit < self.0.limit_max {
+            let raised = (limit * 2).min(self.0.limit_max);
+            self.0.limit.store(raised, Ordering::Relaxed);
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(raised));
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("peer", &self.0.peer.id)
+            .field("transport", &self.transport())
+            .field("remote", &self.remote())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Accepted {
+    /// Reads what the stream carries.
+    ///
+    /// # Errors
+    /// [`Error::TagTimeout`], [`Error::UnknownTag`] or [`Error::Stream`]; the stream is reset.
+    pub async fn tagged(self) -> Result<(Tag, Stream), Error> {
+        let mut stream = self.0;
+        let byte = timeout(STREAM_OPEN_TIMEOUT, stream.read_u8())
+            .await
+            .map_err(|_| Error::TagTimeout)?
+            .map_err(Error::Stream)?;
+        let tag = Tag::from_byte(byte).ok_or(Error::UnknownTag(byte))?;
+        Ok((tag, stream))
+    }
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Done => 0,
+            Self::Superseded => 1,
+            Self::Revoked => 2,
+            Self::UnknownIdentity => 3,
+            Self::Draining => 4,
+            Self::ProtocolError => 5,
+            Self::Busy => 6,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// Reads the number from the wire.
+    pub fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::Done,
+            1 => Self::Superseded,
+            2 => Self::Revoked,
+            3 => Self::UnknownIdentity,
+            4 => Self::Draining,
+            5 => Self::ProtocolError,
+            6 => Self::Busy,
+            other => Self::Other(u32::try_from(other).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+impl From<quinn::ConnectionError> for Closed {
+    fn from(error: quinn::ConnectionError) -> Self {
+        use quinn::ConnectionError as E;
+        match error {
+            E::LocallyClosed => Self::Here,
+            E::TimedOut => Self::Silent,
+            E::Reset => Self::Forgotten,
+            E::ApplicationClosed(close) => Self::Peer {
+                code: CloseCode::from_number(close.error_code.into_inner()),
+                reason: String::from_utf8_lossy(&close.reason).chars().take(256).collect(),
+            },
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Superseded => f.write_str("superseded by a newer session"),
+            Self::Revoked => f.write_str("identity revoked"),
+            Self::UnknownIdentity => f.write_str("identity unknown"),
+            Self::Draining => f.write_str("about to stop"),
+            Self::ProtocolError => f.write_str("protocol error"),
+            Self::Busy => f.write_str("too many sessions"),
+            Self::Other(number) => write!(f, "code {number}"),
+        }
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here => f.write_str("closed by this side"),
+            Self::Peer { code, reason } if reason.is_empty() => write!(f, "closed by the peer: {code}"),
+            Self::Peer { code, reason } => write!(f, "closed by the peer: {code} ({reason})"),
+            Self::Silent => f.write_str("the peer fell silent"),
+            Self::Forgotten => f.write_str("the peer restarted"),
+            Self::Broken(why) => f.write_str(why),
+        }
+    }
+}
