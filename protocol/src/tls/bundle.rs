@@ -48,9 +48,7 @@ impl CaBundle {
         }
         let mut roots = RootCertStore::empty();
         for certificate in &certificates {
-            roots
-                .add(certificate.clone())
-                .map_err(|source| Error::Unusable { what: "CA certificate", source })?;
+            roots.add(certificate.clone()).map_err(|source| Error::Unusable { what: "CA certificate", source })?;
         }
         Ok(Self { certificates, roots: Arc::new(roots) })
     }
@@ -99,7 +97,8 @@ impl FromStr for CaPin {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let refused = || Error::Pin(text.chars().take(80).collect());
-        let digits = text.strip_prefix(PIN_PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(refused)?;
+        let digits =
+            text.strip_prefix(PIN_PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(refused)?;
         let mut bytes = [0; 32];
         for (at, byte) in bytes.iter_mut().enumerate() {
             *byte = u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16).map_err(|_| refused())?;

@@ -89,10 +89,8 @@ impl FromStr for Serial {
 
     fn from_str(text: &str) -> Result<Self, Unacceptable> {
         let digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-        let ok = !text.is_empty()
-            && text.len() <= SERIAL_BYTES_MAX * 2
-            && !text.starts_with('0')
-            && text.bytes().all(digit);
+        let ok =
+            !text.is_empty() && text.len() <= SERIAL_BYTES_MAX * 2 && !text.starts_with('0') && text.bytes().all(digit);
         if ok { Ok(Self(text.to_owned())) } else { Err(Unacceptable::Malformed) }
     }
 }

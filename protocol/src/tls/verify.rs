@@ -64,11 +64,7 @@ pub(super) struct AgentVerifier {
 
 impl ManagerVerifier {
     pub(super) fn new(ca: &CaBundle, fleet: &TrustDomain) -> Self {
-        Self {
-            roots: ca.roots(),
-            expected: fleet.manager(),
-            algorithms: provider().signature_verification_algorithms,
-        }
+        Self { roots: ca.roots(), expected: fleet.manager(), algorithms: provider().signature_verification_algorithms }
     }
 }
 

@@ -69,11 +69,8 @@ impl Incoming {
 impl IncomingSender {
     /// Hands over a stream of `session`. A stream that finds no server or no room is reset; the peer may try again.
     pub fn hand_over(&self, session: &Session, stream: Stream) {
-        let info = PeerInfo {
-            identity: session.peer().clone(),
-            remote: session.remote(),
-            transport: session.transport(),
-        };
+        let info =
+            PeerInfo { identity: session.peer().clone(), remote: session.remote(), transport: session.transport() };
         if self.0.try_send(Peer { stream, info }).is_err() {
             tracing::debug!("a gRPC stream found no room and was reset");
         }
