@@ -9,10 +9,10 @@ pub mod limits;
 pub mod reason;
 pub mod spiffe;
 pub mod task;
+pub mod telemetry;
 pub mod tls;
 pub mod token;
 pub mod transport;
-pub mod telemetry;
 
 /// Messages and services of package `lattice.v1`, generated from `protocol/proto`.
 #[expect(missing_docs, clippy::pedantic, reason = "generated code; its docs are in the .proto files")]

@@ -158,9 +158,9 @@ pub fn init(
         (_, Fallback::Tunnel) => Exporter::tunnel(&resource),
         (_, Fallback::Off) => Exporter::off(),
     };
-    let provider = exporter.processor().map(|processor| {
-        SdkTracerProvider::builder().with_resource(resource).with_span_processor(processor).build()
-    });
+    let provider = exporter
+        .processor()
+        .map(|processor| SdkTracerProvider::builder().with_resource(resource).with_span_processor(processor).build());
     tracing_subscriber::registry()
         .with(provider.as_ref().map(|provider| spans(provider, name)))
         .with(lines(options.log_format).with_filter(filter))

@@ -132,7 +132,11 @@ pub(super) async fn export(exporter: Exporter, mut collector: Collector, mut req
             }
         };
         let sent = send_with_patience(&mut collector, &taken.request).await;
-        if sent.is_ok() { exporter.count_sent(taken.spans) } else { exporter.count_lost(taken.spans) }
+        if sent.is_ok() {
+            exporter.count_sent(taken.spans)
+        } else {
+            exporter.count_lost(taken.spans)
+        }
         note(&mut away, sent.is_err());
     }
 }
