@@ -15,7 +15,13 @@ pub mod token;
 pub mod transport;
 
 /// Messages and services of package `lattice.v1`, generated from `protocol/proto`.
-#[expect(missing_docs, clippy::pedantic, reason = "generated code; its docs are in the .proto files")]
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code; its docs are in the .proto files"
+)]
 pub mod v1 {
     tonic::include_proto!("lattice.v1");
 }
