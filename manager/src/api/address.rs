@@ -1,0 +1,1 @@
+//! Addresses, ranges and networks in a spec.

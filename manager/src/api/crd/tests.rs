@@ -1,0 +1,7 @@
+//! What the generated definitions promise.
+use super::*;
+
+#[test]
+fn prints() {
+    println!("{}", crds_yaml());
+}
