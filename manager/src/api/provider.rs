@@ -24,7 +24,11 @@ use super::condition::Condition;
     doc = "Where the machines of clusters come from, and with whose credentials.",
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Credentials", type_ = "string", json_path = ".status.conditions[?(@.type==\"CredentialsValid\")].status"),
+    printcolumn(
+        name = "Credentials",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"CredentialsValid\")].status"
+    ),
     printcolumn(name = "Clusters", type_ = "integer", json_path = ".status.clusters"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

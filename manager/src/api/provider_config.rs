@@ -105,7 +105,10 @@ pub struct ProxmoxConfig {
 #[serde(rename_all = "camelCase")]
 pub struct Ipv4Pool {
     /// `A.B.C.D-E/len` or `A.B.C.D-A.B.C.E/len`.
-    #[schemars(length(min = 1, max = 40), pattern(r"^[0-9]{1,3}(\.[0-9]{1,3}){3}-([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.)?[0-9]{1,3}/[0-9]{1,2}$"))]
+    #[schemars(
+        length(min = 1, max = 40),
+        pattern(r"^[0-9]{1,3}(\.[0-9]{1,3}){3}-([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.)?[0-9]{1,3}/[0-9]{1,2}$")
+    )]
     pub range: String,
 
     /// The machines' default route.
