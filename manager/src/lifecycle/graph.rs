@@ -104,11 +104,7 @@ impl Graph {
 
     /// Every component that may start now: not started, and all that it needs passed.
     pub fn startable(&self, started: impl Fn(&str) -> bool, passed: impl Fn(&str) -> bool) -> Vec<String> {
-        self.order
-            .iter()
-            .filter(|name| !started(name) && self.waiting_for(name, &passed).is_empty())
-            .cloned()
-            .collect()
+        self.order.iter().filter(|name| !started(name) && self.waiting_for(name, &passed).is_empty()).cloned().collect()
     }
 }
 

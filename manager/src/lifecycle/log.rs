@@ -139,7 +139,8 @@ fn backoff(failure: &Failure, attempts: u32, kind: &EffectKind) -> SignedDuratio
     let doubled = first.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1).min(16)).unwrap_or(u32::MAX));
     let wait = doubled.min(longest);
     // Up to a fifth, and the same for the same attempt: a decision has no randomness.
-    let spread = kind.to_string().bytes().fold(attempts, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 200;
+    let spread =
+        kind.to_string().bytes().fold(attempts, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 200;
     let wait = wait + wait.saturating_mul(spread) / 1_000;
     SignedDuration::try_from(wait.max(failure.retry_after.unwrap_or_default())).unwrap_or(SignedDuration::MAX)
 }
