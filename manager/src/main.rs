@@ -1,3 +1,66 @@
 //! Command line of `lattice-manager`.
 
-fn main() {}
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use lattice_manager::api;
+use lattice_manager::app::{self, Cli, Command};
+use lattice_sandbox::SandboxEnv;
+
+/// Exit code of `run` when the resources are not installed on the parent.
+const EXIT_CRDS_MISSING: u8 = 3;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => return run(*args),
+        Command::Crds => crds(),
+        Command::Sandbox(args) => sandbox_env().map(|env| lattice_sandbox::run(*args, env)),
+    };
+    result.unwrap_or_else(|error| fail(&error, 1))
+}
+
+fn run(args: app::RunArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("could not start the runtime"), 1),
+    };
+    match runtime.block_on(app::run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = if error.is_crds_missing() { EXIT_CRDS_MISSING } else { 1 };
+            fail(&anyhow::Error::new(error), code)
+        }
+    }
+}
+
+fn crds() -> anyhow::Result<ExitCode> {
+    let yaml = api::crds_yaml();
+    std::io::stdout().write_all(yaml.as_bytes()).context("could not write the definitions")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sandbox_env() -> anyhow::Result<SandboxEnv> {
+    let manager_exe = std::env::current_exe().context("could not find this program's own file")?;
+    let agent_exe: PathBuf = manager_exe.with_file_name("lattice-agent");
+    anyhow::ensure!(
+        agent_exe.is_file(),
+        "{} is missing: build both programs (cargo build), or put lattice-agent beside lattice-manager",
+        agent_exe.display()
+    );
+    Ok(SandboxEnv {
+        manager_exe,
+        agent_exe,
+        crds_yaml: api::crds_yaml(),
+        example_yaml: include_str!("app/homelab.yaml").to_owned(),
+    })
+}
+
+/// Says why on standard error; the process's exit code is `code`.
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "lattice-manager: {error:#}");
+    ExitCode::from(code)
+}

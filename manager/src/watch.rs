@@ -1,1 +1,16 @@
-//! Shared informers to messages; status writer; leader lease.
+//! Shared informers, one watch per kind, to "look" messages per cluster; and the Lease.
+//!
+//! **Invariant.** Nothing here decides or writes objects: an informer fills the cache and marks clusters, the election
+//! opens and closes the fence.
+
+mod attention;
+mod credentials;
+mod crds;
+mod election;
+mod informer;
+mod sinks;
+
+pub use attention::Attention;
+pub use crds::{CORE_KINDS, is_infrastructure};
+pub use election::{Election, LEASE_DURATION, Leadership};
+pub use informer::Informers;

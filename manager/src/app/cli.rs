@@ -1,0 +1,148 @@
+//! The command line of `lattice-manager`. Others script against it: names and exit codes stay.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use lattice_protocol::telemetry;
+use lattice_sandbox::SandboxArgs;
+
+/// Turns LatticeCluster objects into running clusters.
+#[derive(Debug, Parser)]
+#[command(name = "lattice-manager", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the manager: the daemon on the parent cluster.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Print the CustomResourceDefinitions of LatticeCluster and InfraProvider as YAML.
+    #[command(after_help = CRDS_EXAMPLES)]
+    Crds,
+    /// Run all of Lattice on this machine, with simulated infrastructure.
+    Sandbox(Box<SandboxArgs>),
+}
+
+/// Arguments of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Kubeconfig of the parent cluster; without it, the ServiceAccount of the pod that this runs in.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Where agents connect, over QUIC (UDP).
+    #[arg(long, value_name = "ADDR", default_value = ":50051", value_parser = parse_listen)]
+    pub gateway_listen: SocketAddr,
+
+    /// Where new nodes fetch the agent's manifest and agents enrol, over HTTPS.
+    #[arg(long, value_name = "ADDR", default_value = ":8443", value_parser = parse_listen)]
+    pub bootstrap_listen: SocketAddr,
+
+    /// Where Cluster API reaches the Kubernetes APIs of workload clusters, over HTTPS.
+    #[arg(long, value_name = "ADDR", default_value = ":6443", value_parser = parse_listen)]
+    pub proxy_listen: SocketAddr,
+
+    /// Where /metrics, /healthz and /readyz are answered, over HTTP.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9441", value_parser = parse_listen)]
+    pub metrics_listen: SocketAddr,
+
+    /// Name or IP address under which nodes and Cluster API reach this manager. May be given more than once; without it
+    /// no cluster leaves Pending.
+    #[arg(long = "external-address", value_name = "HOST")]
+    pub external_addresses: Vec<String>,
+
+    /// Trust domain of the identities that this manager issues. It stays the same for the life of a parent.
+    #[arg(long, value_name = "TD", default_value = "lattice.local")]
+    pub trust_domain: String,
+
+    /// Folder whose templates are used instead of the built-in ones, folder by folder: providers/<provider>,
+    /// components/<component>, agent.
+    #[arg(long, value_name = "DIR")]
+    pub templates: Option<PathBuf>,
+
+    /// Identity in the Lease lattice-system/lattice-manager; a restarted process of the same identity goes on at once
+    /// [default: the host's name].
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub holder: Option<String>,
+
+    /// Logs and traces.
+    #[command(flatten)]
+    pub telemetry: telemetry::Options,
+
+    /// Faults to inject, one per line: `panic <cluster>`. Only the sandbox sets it.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub sandbox_faults: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lattice-manager sandbox                                          try it: nothing else is needed
+  lattice-manager crds | kubectl apply --server-side -f -          install the resources on a parent cluster
+  lattice-manager run --external-address parent.example.org        run in a pod of the parent cluster
+
+Exit codes:
+  0  done, or ended by SIGTERM or Ctrl-C
+  1  failed; the last line on standard error says why
+  2  the command line is wrong
+  3  run: the resources are not installed on the parent (the message has the command that installs them)";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  lattice-manager run --external-address parent.example.org
+      in a pod of the parent cluster, as charts/lattice-manager deploys it
+  lattice-manager run --kubeconfig ~/.kube/config --external-address 192.0.2.10 --metrics-listen 127.0.0.1:9441
+      from outside of the parent cluster; nodes must reach 192.0.2.10 on the three ports
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 lattice-manager run --external-address parent.example.org
+      with traces: one trace per operation of a cluster
+
+Only the holder of the Lease lattice-system/lattice-manager works and listens; others wait for it.
+Exit code 3: the resources are not installed; `lattice-manager crds | kubectl apply --server-side -f -` installs them.";
+
+const CRDS_EXAMPLES: &str = "\
+Examples:
+  lattice-manager crds | kubectl apply --server-side -f -
+  lattice-manager crds > crds.yaml";
+
+/// Reads `1.2.3.4:50051`, `[::1]:50051`, or `:50051` for every address.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().map_err(|_| format!("{text:?} is no listen address: use for example 127.0.0.1:8443, [::1]:8443 or :8443"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_port_alone_means_every_address() {
+        assert_eq!(parse_listen(":8443"), Ok("0.0.0.0:8443".parse().expect("an address")));
+        assert_eq!(parse_listen("127.0.0.1:0"), Ok("127.0.0.1:0".parse().expect("an address")));
+        assert!(parse_listen("8443").is_err());
+    }
+
+    #[test]
+    fn every_subcommand_explains_itself_with_examples() {
+        for command in Cli::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{} has no examples", command.get_name());
+        }
+    }
+
+    #[test]
+    fn run_needs_nothing_but_its_name() {
+        let cli = Cli::try_parse_from(["lattice-manager", "run"]).expect("defaults");
+        assert!(matches!(cli.command, Command::Run(args) if args.trust_domain == "lattice.local"));
+    }
+}
