@@ -4,8 +4,8 @@
 //! opens and closes the fence.
 
 mod attention;
-mod credentials;
 mod crds;
+mod credentials;
 mod election;
 mod informer;
 mod sinks;

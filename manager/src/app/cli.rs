@@ -112,7 +112,8 @@ Examples:
 /// Reads `1.2.3.4:50051`, `[::1]:50051`, or `:50051` for every address.
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    full.parse().map_err(|_| format!("{text:?} is no listen address: use for example 127.0.0.1:8443, [::1]:8443 or :8443"))
+    full.parse()
+        .map_err(|_| format!("{text:?} is no listen address: use for example 127.0.0.1:8443, [::1]:8443 or :8443"))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -105,8 +105,10 @@ async fn exists(client: &Client, url: &str, name: &str, deadline: tokio::time::I
 /// Makes sure that a namespace exists. Where it may not be looked at, it is left to the person who installs.
 pub async fn ensure_namespace(client: &Client, name: &str) {
     let namespaces = Api::<Namespace>::all(client.clone());
-    let namespace =
-        Namespace { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
+    let namespace = Namespace {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        ..Namespace::default()
+    };
     let ensure = async {
         if namespaces.get_metadata_opt(name).await?.is_none() {
             namespaces.create(&PostParams::default(), &namespace).await?;

@@ -37,8 +37,7 @@ pub enum Error {}
 pub(super) async fn lead(parts: &Parts, stop: CancellationToken) -> Result<(), Error> {
     let (cache, kinds) = (Cache::default(), Kinds::default());
     let (clusters, providers) = (Attention::default(), Attention::default());
-    let informers =
-        Informers::new(parts.client.clone(), cache, kinds, clusters, providers, stop.child_token());
+    let informers = Informers::new(parts.client.clone(), cache, kinds, clusters, providers, stop.child_token());
     informers.start();
     stop.cancelled().await;
     Ok(())

@@ -13,8 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::cli::RunArgs;
-use super::leader::{self, Parts};
 use super::client;
+use super::leader::{self, Parts};
 use crate::actor::{Stage, StageError};
 use crate::metrics::{self, Metrics};
 use crate::store::{Fence, LeaseRecord};

@@ -112,8 +112,7 @@ pub fn applied_hash(object: &DynamicObject) -> Option<&str> {
 }
 
 fn with_hash(object: &DynamicObject, label: &str) -> Result<DynamicObject, Error> {
-    let bytes =
-        serde_json::to_vec(object).map_err(|source| Error::Malformed { object: label.to_owned(), source })?;
+    let bytes = serde_json::to_vec(object).map_err(|source| Error::Malformed { object: label.to_owned(), source })?;
     let mut wanted = object.clone();
     wanted
         .metadata

@@ -167,9 +167,7 @@ impl Cache {
         let Some(namespace) = object.metadata.namespace.clone().filter(|ns| cluster_of(ns).is_some()) else {
             return false;
         };
-        self.edit(&namespace, |objects| {
-            put(objects.by_kind.entry(kind.clone()).or_default(), object, |o| &o.metadata)
-        })
+        self.edit(&namespace, |objects| put(objects.by_kind.entry(kind.clone()).or_default(), object, |o| &o.metadata))
     }
 
     /// Forgets an object.
@@ -185,8 +183,7 @@ impl Cache {
     pub fn put_secret(&self, namespace: &str, secret: SecretFacts) {
         let name = secret.metadata.name.clone().unwrap_or_default();
         self.edit(namespace, |objects| {
-            let newer =
-                objects.secrets.get(&name).is_none_or(|held| !is_older(&secret.metadata, &held.metadata));
+            let newer = objects.secrets.get(&name).is_none_or(|held| !is_older(&secret.metadata, &held.metadata));
             if newer {
                 objects.secrets.insert(name, secret);
             }

@@ -77,9 +77,7 @@ impl Store {
 
 fn event_name(note: &EventNote, regarding: &ObjectReference) -> String {
     let mut hash = Sha256::new();
-    for part in
-        [regarding.uid.as_deref().unwrap_or_default(), &note.reason, &note.action, &note.note, &note.occasion]
-    {
+    for part in [regarding.uid.as_deref().unwrap_or_default(), &note.reason, &note.action, &note.note, &note.occasion] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }

@@ -41,12 +41,7 @@ impl std::fmt::Debug for LeaseRecord {
 impl LeaseRecord {
     /// Names a Lease and who wants it.
     pub fn new(client: Client, namespace: &str, name: &str, holder: &str, duration: Duration) -> Self {
-        Self {
-            api: Api::namespaced(client, namespace),
-            name: name.to_owned(),
-            holder: holder.to_owned(),
-            duration,
-        }
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), holder: holder.to_owned(), duration }
     }
 
     /// Who this candidate is.
@@ -94,13 +89,7 @@ impl LeaseRecord {
         Ok(seen(self.call("renew", Certainty::MaybeDone, call).await?))
     }
 
-    fn lease(
-        &self,
-        version: Option<&str>,
-        acquired: Option<MicroTime>,
-        renewed: MicroTime,
-        transitions: i32,
-    ) -> Lease {
+    fn lease(&self, version: Option<&str>, acquired: Option<MicroTime>, renewed: MicroTime, transitions: i32) -> Lease {
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),

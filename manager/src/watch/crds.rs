@@ -142,10 +142,8 @@ mod tests {
     use serde_json::json;
 
     fn crd(group: &str, kind: &str, versions: &[(&str, bool)], contract: Option<&str>) -> CrdFacts {
-        let versions: Vec<_> = versions
-            .iter()
-            .map(|(name, storage)| json!({"name": name, "served": true, "storage": storage}))
-            .collect();
+        let versions: Vec<_> =
+            versions.iter().map(|(name, storage)| json!({"name": name, "served": true, "storage": storage})).collect();
         let labels = contract.map(|list| json!({"cluster.x-k8s.io/v1beta2": list}));
         let object = serde_json::from_value(json!({
             "metadata": {"name": "x", "labels": labels},

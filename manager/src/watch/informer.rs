@@ -98,8 +98,7 @@ impl Informers {
         definitions: &BTreeMap<Kind, CrdFacts>,
         running: &mut BTreeMap<Kind, (String, CancellationToken)>,
     ) {
-        self.kinds
-            .set_plurals(definitions.values().map(|crd| (crd.kind.clone(), crd.plural.clone())).collect());
+        self.kinds.set_plurals(definitions.values().map(|crd| (crd.kind.clone(), crd.plural.clone())).collect());
         self.cache.set_crds(definitions.clone());
         running.retain(|kind, (version, stop)| {
             let stays = definitions.get(kind).is_some_and(|crd| crd.established && crd.version == *version);
@@ -157,13 +156,8 @@ impl Informers {
 }
 
 /// Watches one kind until `stop`. An API that fails is asked again after 0.8 s to 30 s.
-async fn run<K>(
-    plural: String,
-    api: Api<K>,
-    config: watcher::Config,
-    mut sink: impl Sink<K>,
-    stop: CancellationToken,
-) where
+async fn run<K>(plural: String, api: Api<K>, config: watcher::Config, mut sink: impl Sink<K>, stop: CancellationToken)
+where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut events = pin!(watch_kind(api, config).default_backoff());
