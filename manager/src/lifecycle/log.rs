@@ -1,0 +1,146 @@
+//! What came of the effects so far: bookkeeping of attempts, as data.
+//!
+//! Lives in memory only. A manager that was killed starts with an empty log, and at worst repeats one idempotent effect.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::effect::{Effect, EffectKind, Failure, Outcome};
+use crate::api::ErrorClass;
+
+/// How long an effect that is done may stay invisible in the facts before it is tried again. Longer delays repair,
+/// shorter repeats effects while a watch is behind.
+const VISIBLE_AFTER: SignedDuration = SignedDuration::from_secs(15);
+
+/// What a cluster's actor remembers between decisions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    entries: BTreeMap<EffectKind, Entry>,
+}
+
+/// What came of one effect last.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) generation: i64,
+    pub(super) run: Run,
+    /// Failed attempts in a row.
+    pub(super) attempts: u32,
+    /// When the row began.
+    pub(super) failing_since: Option<Timestamp>,
+    /// The last failure, kept while the next attempt runs.
+    pub(super) failure: Option<Failure>,
+}
+
+/// Where an effect is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Run {
+    Running,
+    Done { at: Timestamp },
+    Failed { next: Timestamp },
+}
+
+/// What to do about an effect that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Start it.
+    Now,
+    /// It runs; its end is a reason to look again.
+    Running,
+    /// Not before this time.
+    At(Timestamp),
+}
+
+impl State {
+    /// Records how an effect ended.
+    pub fn finish(&mut self, effect: &Effect, outcome: Outcome, now: Timestamp) {
+        let entry = self.entries.entry(effect.kind.clone()).or_insert_with(|| Entry::new(effect.generation));
+        match outcome {
+            Outcome::Done => *entry = Entry { run: Run::Done { at: now }, ..Entry::new(effect.generation) },
+            Outcome::Failed(failure) => {
+                entry.attempts = entry.attempts.saturating_add(1);
+                entry.failing_since.get_or_insert(now);
+                let wait = backoff(&failure, entry.attempts, &effect.kind);
+                entry.run = Run::Failed { next: now.saturating_add(wait).unwrap_or(Timestamp::MAX) };
+                entry.failure = Some(failure);
+            }
+        }
+    }
+
+    /// Whether any effect is running.
+    pub fn is_busy(&self) -> bool {
+        self.entries.values().any(|entry| entry.run == Run::Running)
+    }
+
+    pub(super) fn start(&mut self, kind: EffectKind, generation: i64) {
+        let entry = self.entries.entry(kind).or_insert_with(|| Entry::new(generation));
+        if entry.generation != generation {
+            *entry = Entry::new(generation);
+        }
+        entry.run = Run::Running;
+    }
+
+    pub(super) fn is_running(&self, kind: &EffectKind) -> bool {
+        self.entries.get(kind).is_some_and(|entry| entry.run == Run::Running)
+    }
+
+    /// Whether an effect with no visible trace was done for this generation.
+    pub(super) fn is_done(&self, kind: &EffectKind, generation: i64) -> bool {
+        self.entries
+            .get(kind)
+            .is_some_and(|entry| entry.generation == generation && matches!(entry.run, Run::Done { .. }))
+    }
+
+    /// When an effect whose result the facts do not show is to be started.
+    pub(super) fn due(&self, kind: &EffectKind, generation: i64, now: Timestamp) -> Due {
+        let Some(entry) = self.entries.get(kind) else { return Due::Now };
+        let at = match entry.run {
+            Run::Running => return Due::Running,
+            Run::Done { .. } | Run::Failed { .. } if entry.generation != generation => return Due::Now,
+            Run::Done { at } => at.saturating_add(VISIBLE_AFTER).unwrap_or(Timestamp::MAX),
+            Run::Failed { next } => next,
+        };
+        if at <= now { Due::Now } else { Due::At(at) }
+    }
+
+    /// Forgets what is kept of effects that nobody wants any more, running ones apart.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&EffectKind) -> bool) {
+        self.entries.retain(|kind, entry| entry.run == Run::Running || wanted(kind));
+    }
+
+    /// The failure that a person should see first: the one that began first.
+    pub(super) fn oldest_failure(&self) -> Option<(&EffectKind, &Entry)> {
+        self.entries.iter().filter(|(_, entry)| entry.failure.is_some()).min_by_key(|(_, entry)| entry.failing_since)
+    }
+}
+
+impl Entry {
+    fn new(generation: i64) -> Self {
+        Self { generation, run: Run::Running, attempts: 0, failing_since: None, failure: None }
+    }
+}
+
+/// First and longest wait between two attempts of a class.
+fn pace(class: ErrorClass) -> (Duration, Duration) {
+    let (first, longest) = match class {
+        ErrorClass::Throttled => (5_000, 120_000),
+        ErrorClass::Transient => (500, 30_000),
+        ErrorClass::Dependency => (1_000, 30_000),
+        ErrorClass::Auth | ErrorClass::Misconfigured => (5_000, 60_000),
+        ErrorClass::Unknown => (1_000, 60_000),
+    };
+    (Duration::from_millis(first), Duration::from_millis(longest))
+}
+
+/// Waits longer after each failure in a row, spread by effect so that clusters do not retry in step.
+fn backoff(failure: &Failure, attempts: u32, kind: &EffectKind) -> SignedDuration {
+    let (first, longest) = pace(failure.class);
+    let doubled = first.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1).min(16)).unwrap_or(u32::MAX));
+    let wait = doubled.min(longest);
+    // Up to a fifth, and the same for the same attempt: a decision has no randomness.
+    let spread =
+        kind.to_string().bytes().fold(attempts, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 200;
+    let wait = wait + wait.saturating_mul(spread) / 1_000;
+    SignedDuration::try_from(wait.max(failure.retry_after.unwrap_or_default())).unwrap_or(SignedDuration::MAX)
+}
