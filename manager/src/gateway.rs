@@ -1,1 +1,290 @@
-//! Listeners, sessions, enrolment, and the Kubernetes API proxy.
+//! Everything that faces the network: the tunnel's listener with the agents' sessions, enrolment, and the proxy to the
+//! children's Kubernetes API.
+//!
+//! [`Gateway::start`] opens all of it, [`Gateway::shutdown`] closes all of it: it lives while the Lease is held. What it
+//! sees goes out as [`TunnelEvent`]s, which say "look"; the truth is [`Gateway::session`].
+//!
+//! **Invariant**: who an agent is comes from its certificate alone, never from anything that it says. A refused caller
+//! learns no more than it knew. Nothing is answered from memory in a child's stead.
+
+mod addresses;
+mod admission;
+mod bootstrap;
+mod certificate;
+mod event;
+mod https;
+mod proxy;
+mod session;
+mod stop;
+mod throttle;
+mod tunnel;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lattice_protocol::clock;
+use lattice_protocol::ids::{ClusterName, ClusterUid};
+use lattice_protocol::reason::Reason;
+use lattice_protocol::spiffe::TrustDomain;
+use lattice_protocol::tls::{self, CaPin};
+use lattice_protocol::token::{JoinToken, TokenHash};
+use lattice_protocol::transport::{self, CloseCode, quic};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+pub use self::bootstrap::{AgentManifests, ManifestError, ManifestRequest};
+pub use self::event::TunnelEvent;
+pub use self::session::AgentSession;
+pub use crate::store::identity::{Refusal, TokenStanding, Unpinned};
+
+use self::addresses::Addresses;
+use self::event::Events;
+use self::proxy::Credentials;
+use self::session::Sessions;
+use self::stop::Stop;
+use self::throttle::Throttle;
+use crate::store::ca::{self, CertificateAuthority};
+use crate::store::identity::{self, IdentityStore};
+use crate::store::vault::Vault;
+
+/// Where the gateway listens and what it calls itself.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Tunnel (UDP).
+    pub gateway_listen: SocketAddr,
+    /// Manifest and enrolment (HTTPS).
+    pub bootstrap_listen: SocketAddr,
+    /// Kubernetes API proxy (HTTPS).
+    pub proxy_listen: SocketAddr,
+    /// Host names or addresses at which agents and clients reach all three.
+    pub external_addresses: Vec<String>,
+    /// The fleet.
+    pub trust_domain: TrustDomain,
+}
+
+/// What the gateway is built on.
+#[derive(Debug)]
+pub struct GatewayParts {
+    /// Keeps the CA and the identities.
+    pub vault: Arc<dyn Vault>,
+    /// Renders the agent's manifest.
+    pub manifests: Arc<dyn AgentManifests>,
+    /// Takes what happens; bounded.
+    pub events: mpsc::Sender<TunnelEvent>,
+}
+
+/// Why the gateway did not start or do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No CA.
+    #[error("the gateway has no certificate authority")]
+    Authority(#[from] ca::Error),
+    /// Identities cannot be read or written.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// TLS could not be set up.
+    #[error("the gateway's TLS cannot be set up")]
+    Tls(#[from] tls::Error),
+    /// QUIC could not be set up.
+    #[error(transparent)]
+    Transport(#[from] transport::Error),
+    /// A TCP port cannot be had.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The reason that a condition shows for it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Identity(error) => error.reason(),
+            Self::Authority(ca::Error::Vault(error)) => error.reason(),
+            Self::Authority(_) | Self::Tls(_) | Self::Transport(_) | Self::Listen { .. } => Reason::InternalError,
+        }
+    }
+}
+
+/// The open gateway. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    stop: Stop,
+    endpoint: quinn::Endpoint,
+}
+
+/// What the listeners' tasks share.
+#[derive(Debug)]
+struct Shared {
+    authority: Arc<CertificateAuthority>,
+    identities: IdentityStore,
+    sessions: Sessions,
+    credentials: Credentials,
+    manifests: Arc<dyn AgentManifests>,
+    events: Events,
+    attempts: Throttle,
+    addresses: Addresses,
+}
+
+impl Gateway {
+    /// Opens the listeners. When one cannot be had, none is kept.
+    ///
+    /// # Errors
+    /// [`Error`]; the caller may try again.
+    pub async fn start(config: GatewayConfig, parts: GatewayParts) -> Result<Self, Error> {
+        let authority = ca::load_or_create(&*parts.vault, &config.trust_domain, clock::now()).await?;
+        let identities = IdentityStore::open(parts.vault, Arc::clone(&authority)).await?;
+        let names = addresses::certificate_names(&config);
+        let own = certificate::issue(&authority, &names)?;
+
+        let tunnel_tls = tls::tunnel_server(Arc::clone(&own), authority.bundle(), &config.trust_domain)?;
+        let reset_key = quic::reset_key(&authority.replica_secret());
+        let server = tunnel::server_config(Arc::new(tunnel_tls))?;
+        let endpoint = quic::listen(config.gateway_listen, server, Some(reset_key))?;
+        let bootstrap = listen(config.bootstrap_listen).await?;
+        let proxy = listen(config.proxy_listen).await?;
+
+        let gateway_bound = local(&config.gateway_listen, endpoint.local_addr())?;
+        let bootstrap_bound = local(&config.bootstrap_listen, bootstrap.local_addr())?;
+        let proxy_bound = local(&config.proxy_listen, proxy.local_addr())?;
+        let shared = Arc::new(Shared {
+            identities,
+            sessions: Sessions::default(),
+            credentials: Credentials::default(),
+            manifests: parts.manifests,
+            events: Events::new(parts.events),
+            attempts: Throttle::default(),
+            addresses: Addresses::new(&config.external_addresses, gateway_bound, bootstrap_bound, proxy_bound),
+            authority,
+        });
+
+        let stop = Stop::new();
+        certificate::keep_fresh(&stop, Arc::clone(&shared.authority), names, Arc::clone(&own));
+        tunnel::serve(&stop, endpoint.clone(), Arc::clone(&shared));
+        let https_tls = Arc::new(tls::https_server(own));
+        bootstrap::serve(&stop, bootstrap, Arc::clone(&https_tls), Arc::clone(&shared));
+        proxy::serve(&stop, proxy, https_tls, Arc::clone(&shared));
+        tracing::info!(
+            gateway = %gateway_bound, bootstrap = %bootstrap_bound, proxy = %proxy_bound,
+            fleet = %config.trust_domain, "gateway open"
+        );
+        Ok(Self { shared, stop, endpoint })
+    }
+
+    /// Closes the listeners, lets running exchanges end within a short time, then cuts what is left. Agents are told to
+    /// dial again. May be called more than once.
+    pub async fn shutdown(&self) {
+        self.stop.drain().await;
+        self.shared.sessions.close_all(CloseCode::Draining, "the manager stops");
+        self.endpoint.close(CloseCode::Draining.number().into(), b"the manager stops");
+        self.stop.finish(self.endpoint.wait_idle()).await;
+        tracing::info!("gateway closed");
+    }
+
+    /// Sees to it that the cluster has a join token, unless one was used. `delivered` is the one in its Secret.
+    ///
+    /// # Errors
+    /// [`Error::Identity`].
+    pub async fn ensure_token(
+        &self,
+        cluster: &ClusterName,
+        uid: &ClusterUid,
+        delivered: Option<&JoinToken>,
+    ) -> Result<TokenStanding, Error> {
+        Ok(self.shared.identities.ensure_token(cluster, uid, delivered, clock::now()).await?)
+    }
+
+    /// Takes a cluster's identity away and cuts its live session. From here on it is refused.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] when it could not be written down; the session is cut all the same.
+    pub async fn revoke(&self, uid: &ClusterUid) -> Result<(), Error> {
+        let written = self.shared.identities.revoke(uid, clock::now()).await;
+        self.shared.sessions.cut(uid, CloseCode::Revoked, "the cluster's identity was revoked");
+        Ok(written?)
+    }
+
+    /// Forgets a revoked cluster, once nothing of it is left.
+    ///
+    /// # Errors
+    /// [`Error::Identity`].
+    pub async fn forget(&self, cluster: &ClusterName, uid: &ClusterUid) -> Result<(), Error> {
+        self.shared.identities.forget(uid).await?;
+        self.shared.sessions.cut(uid, CloseCode::Revoked, "the cluster is gone");
+        self.shared.credentials.withdraw(cluster);
+        Ok(())
+    }
+
+    /// Takes `credential` (the hash of a bearer token) for Cluster API's access to the cluster, in place of any other.
+    pub fn register_proxy_credential(&self, cluster: &ClusterName, credential: TokenHash) {
+        self.shared.credentials.register(cluster, credential);
+    }
+
+    /// The live session of a cluster's agent.
+    pub fn session(&self, uid: &ClusterUid) -> Option<Arc<AgentSession>> {
+        self.shared.sessions.get(uid)
+    }
+
+    /// How many agents are connected.
+    pub fn sessions(&self) -> usize {
+        self.shared.sessions.len()
+    }
+
+    /// The CA's certificate as PEM: what nodes, agents and kubeconfigs trust.
+    pub fn ca_pem(&self) -> &str {
+        self.shared.authority.bundle_pem()
+    }
+
+    /// The pin of the CA's key: what the agent compares.
+    pub fn ca_pin(&self) -> &CaPin {
+        self.shared.authority.pin()
+    }
+
+    /// The fleet.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.shared.authority.fleet()
+    }
+
+    /// `host:port` of the tunnel, one per external address.
+    pub fn endpoints(&self) -> &[String] {
+        &self.shared.addresses.endpoints
+    }
+
+    /// `https://host:port` of the bootstrap port, one per external address.
+    pub fn bootstrap_urls(&self) -> &[String] {
+        &self.shared.addresses.bootstrap_urls
+    }
+
+    /// The URL of a cluster's Kubernetes API through the proxy; none without an external address.
+    pub fn proxy_url(&self, cluster: &ClusterName) -> Option<String> {
+        self.shared.addresses.proxy_urls.first().map(|url| format!("{url}/clusters/{cluster}"))
+    }
+
+    /// Where the tunnel listens.
+    pub fn gateway_addr(&self) -> SocketAddr {
+        self.shared.addresses.gateway
+    }
+
+    /// Where the bootstrap port listens.
+    pub fn bootstrap_addr(&self) -> SocketAddr {
+        self.shared.addresses.bootstrap
+    }
+
+    /// Where the proxy listens.
+    pub fn proxy_addr(&self) -> SocketAddr {
+        self.shared.addresses.proxy
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+fn local(asked: &SocketAddr, bound: std::io::Result<SocketAddr>) -> Result<SocketAddr, Error> {
+    bound.map_err(|source| Error::Listen { address: *asked, source })
+}

@@ -5,16 +5,19 @@
 //! write asks the [`Fence`] first, so a manager that lost its Lease changes nothing more.
 
 mod apply;
+pub mod ca;
 mod cache;
 mod error;
 mod event;
 mod fence;
+pub mod identity;
 mod kinds;
 mod lease;
 mod meta;
 mod secret;
 mod status;
 mod subset;
+pub mod vault;
 
 use std::future::Future;
 use std::time::Duration;

@@ -52,7 +52,7 @@ pub const GRPC_MESSAGE_BYTES_MAX: usize = 6 << 20;
 pub const RESPONSE_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Longest that a client may take over the head of its request.
-pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest a shutdown waits for open exchanges before it cuts them.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,131 @@
+//! One HTTPS listener, HTTP/1.1 and HTTP/2: bounded connections, bounded heads, bounded waits, drained on shutdown.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use lattice_protocol::limits::{HANDSHAKE_TIMEOUT, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, REQUEST_HEAD_TIMEOUT};
+use lattice_protocol::task::Kind;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::stop::Stop;
+
+/// Connections that a listener holds at once; more are closed unheard.
+const CONNECTIONS_MAX: usize = 4096;
+/// Requests that one HTTP/2 connection may have open. client-go's default expectation is 100 or more; Cluster API's
+/// watches of one cluster share a connection.
+const H2_STREAMS_MAX: u32 = 250;
+/// How often an idle HTTP/2 client is asked whether it is there.
+const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long its answer may take.
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pause after a failed accept: usually the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers requests of one listener.
+pub(super) trait Answer: Clone + Send + Sync + 'static {
+    /// The answers' body.
+    type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
+
+    /// Answers one request from `from`.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        from: SocketAddr,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Serves until `stop` asks to drain.
+pub(super) fn serve(
+    stop: &Stop,
+    name: &'static str,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    answer: impl Answer,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let inner = stop.clone();
+    stop.spawn(name, Kind::Service, async move {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = inner.drain.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match (accepted, Arc::clone(&room).try_acquire_owned()) {
+                (Ok((stream, from)), Ok(place)) => {
+                    let connection = connection(inner.clone(), acceptor.clone(), stream, from, answer.clone(), place);
+                    inner.spawn("gateway.connection", Kind::Request, connection);
+                }
+                (Ok((_, from)), Err(_)) => tracing::debug!(%from, "no room for a connection"),
+                (Err(error), _) => {
+                    tracing::warn!(listener = name, error = %error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    });
+}
+
+async fn connection(
+    stop: Stop,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    from: SocketAddr,
+    answer: impl Answer,
+    _place: OwnedSemaphorePermit,
+) {
+    let _ = stream.set_nodelay(true);
+    let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%from, error = %error, "TLS handshake failed"),
+        Err(_) => return tracing::debug!(%from, "TLS handshake took too long"),
+    };
+    let service = service_fn(move |request| {
+        let answer = answer.clone();
+        async move { Ok::<_, Infallible>(answer.answer(request, from).await) }
+    });
+    let builder = builder();
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.drain.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%from, error = %error, "connection ended early");
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_HEAD_TIMEOUT)
+        .max_headers(HTTP_HEADERS_MAX)
+        .max_buf_size(HTTP_HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(H2_PING_INTERVAL)
+        .keep_alive_timeout(H2_PING_TIMEOUT);
+    builder
+}
