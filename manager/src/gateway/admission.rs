@@ -73,7 +73,9 @@ impl Admission {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= WAITING_MAX {
             // Whoever waits or runs holds a clone.
-            sources.retain(|_, places| Arc::strong_count(places) > 1 || places.available_permits() < HANDSHAKES_PER_SOURCE);
+            sources.retain(|_, places| {
+                Arc::strong_count(places) > 1 || places.available_permits() < HANDSHAKES_PER_SOURCE
+            });
         }
         Arc::clone(sources.entry(source).or_insert_with(|| Arc::new(Semaphore::new(HANDSHAKES_PER_SOURCE))))
     }

@@ -155,9 +155,7 @@ impl Bootstrap {
         let enrolled =
             shared.identities.enrol(&asked.cluster, &token, &csr, &asked.kube_system_uid, clock::now()).await;
         let enrolled = enrolled.map_err(|error| match error {
-            crate::store::identity::Error::Refused(refusal) => {
-                self.refuse(&asked.cluster, Some(&token), from, refusal)
-            }
+            crate::store::identity::Error::Refused(refusal) => self.refuse(&asked.cluster, Some(&token), from, refusal),
             other => {
                 tracing::error!(cluster.name = %asked.cluster, error = %other, "an agent could not be enrolled");
                 Problem::Unavailable(other.reason())

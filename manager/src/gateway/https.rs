@@ -39,11 +39,8 @@ pub(super) trait Answer: Clone + Send + Sync + 'static {
     type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
 
     /// Answers one request from `from`.
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        from: SocketAddr,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+    fn answer(&self, request: Request<Incoming>, from: SocketAddr)
+    -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
 /// Serves until `stop` asks to drain.

@@ -284,4 +284,3 @@ impl fmt::Debug for CertificateAuthority {
             .finish_non_exhaustive()
     }
 }
-

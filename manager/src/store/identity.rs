@@ -18,8 +18,8 @@ use lattice_protocol::reason::Reason;
 use lattice_protocol::tls::{Identity, Serial};
 use lattice_protocol::token::JoinToken;
 
-pub use self::record::{Refusal, Unpinned};
 use self::record::{Admission, Record};
+pub use self::record::{Refusal, Unpinned};
 use super::ca::{self, CertificateAuthority, SigningRequest};
 use super::vault::{self, Contents, LABEL_HOLDS, Vault, Version};
 
@@ -306,8 +306,8 @@ impl IdentityStore {
 impl Held {
     fn from_entry(entry: &vault::Entry) -> Result<Self, Error> {
         let bytes = entry.contents.data.get(KEY_RECORD).map_or(&[][..], Vec::as_slice);
-        let record = serde_json::from_slice(bytes)
-            .map_err(|source| Error::Unreadable { name: entry.name.clone(), source })?;
+        let record =
+            serde_json::from_slice(bytes).map_err(|source| Error::Unreadable { name: entry.name.clone(), source })?;
         Ok(Self { record, version: entry.version.clone(), stale: false })
     }
 }
@@ -317,8 +317,8 @@ fn secret_name(uid: &ClusterUid) -> String {
 }
 
 fn contents(record: &Record) -> Result<Contents, Error> {
-    let bytes = serde_json::to_vec(record)
-        .map_err(|source| Error::Unreadable { name: secret_name(&record.uid), source })?;
+    let bytes =
+        serde_json::to_vec(record).map_err(|source| Error::Unreadable { name: secret_name(&record.uid), source })?;
     Ok(Contents {
         labels: BTreeMap::from([
             (LABEL_HOLDS.to_owned(), HOLDS.to_owned()),
@@ -333,4 +333,3 @@ fn enrolled(uid: &ClusterUid, certificate: record::Certificate, repeated: bool) 
     let record::Certificate { chain_pem, serial, not_after } = certificate;
     Enrolled { uid: uid.clone(), chain_pem, serial, not_after, repeated }
 }
-

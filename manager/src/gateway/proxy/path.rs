@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn other_paths_lead_nowhere() {
-        for uri in ["/", "/clusters", "/clusters/", "/clusters//api", "/clusters/A/api", "/clusters/a%2fb/api", "/api"] {
+        for uri in ["/", "/clusters", "/clusters/", "/clusters//api", "/clusters/A/api", "/clusters/a%2fb/api", "/api"]
+        {
             leads(uri, None);
         }
     }

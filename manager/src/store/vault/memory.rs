@@ -43,9 +43,9 @@ impl Vault for MemoryVault {
     fn list<'a>(&'a self, holds: &'a str) -> BoxFuture<'a, Result<Vec<Entry>, Error>> {
         async move {
             let secrets = self.secrets.lock().unwrap();
-            let holding = secrets.iter().filter(|(_, (_, contents))| {
-                contents.labels.get(LABEL_HOLDS).is_some_and(|found| found == holds)
-            });
+            let holding = secrets
+                .iter()
+                .filter(|(_, (_, contents))| contents.labels.get(LABEL_HOLDS).is_some_and(|found| found == holds));
             Ok(holding.map(|(name, (version, contents))| entry(name, *version, contents)).collect())
         }
         .boxed()
