@@ -7,11 +7,14 @@ pub mod address;
 pub mod cluster;
 pub mod condition;
 pub mod crd;
+pub mod defaults;
 pub mod features;
 pub mod nodes;
 pub mod provider;
 pub mod provider_config;
 pub mod status;
+pub mod validate;
+pub mod version;
 
 pub use cluster::{
     ClusterNetwork, Deletion, DeletionPolicy, Kubernetes, KubernetesBootstrap, LatticeCluster, LatticeClusterSpec,
@@ -33,6 +36,8 @@ pub use provider::{
 pub use provider_config::{
     AwsConfig, AwsVpc, DockerBackend, DockerConfig, DockerLoadBalancer, Ipv4Pool, ProviderConfig, ProxmoxConfig,
 };
+pub use validate::{FieldError, validate};
+pub use version::KubernetesVersion;
 pub use status::{
     AgentStatus, ComponentState, ComponentStatus, DeletionStatus, ErrorClass, LastError, LatticeClusterStatus,
     NodeCounts, NodesStatus, Operation, OperationStep, OperationType, OwnershipStatus, Phase,

@@ -1,0 +1,1 @@
+//! Errors that a person meets, each with its path and cure.
