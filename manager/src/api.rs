@@ -36,12 +36,12 @@ pub use provider::{
 pub use provider_config::{
     AwsConfig, AwsVpc, DockerBackend, DockerConfig, DockerLoadBalancer, Ipv4Pool, ProviderConfig, ProxmoxConfig,
 };
+pub use status::{
+    AgentStatus, AppliedSpec, ComponentState, ComponentStatus, DeletionStatus, ErrorClass, LastError,
+    LatticeClusterStatus, NodeCounts, NodesStatus, Operation, OperationStep, OperationType, OwnershipStatus, Phase,
+};
 pub use validate::{FieldError, validate};
 pub use version::KubernetesVersion;
-pub use status::{
-    AgentStatus, ComponentState, ComponentStatus, DeletionStatus, ErrorClass, LastError, LatticeClusterStatus,
-    NodeCounts, NodesStatus, Operation, OperationStep, OperationType, OwnershipStatus, Phase,
-};
 
 /// API group of our resources.
 pub const GROUP: &str = "lattice.dev";
@@ -60,9 +60,6 @@ pub const LABEL_CLUSTER_UID: &str = "lattice.dev/cluster-uid";
 
 /// Label on every object made for a cluster, Cluster API's own: name of the cluster.
 pub const LABEL_CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
-
-/// Annotation on every object rendered for a cluster: digest of the part of the spec that it was rendered from.
-pub const ANNOTATION_SPEC_DIGEST: &str = "lattice.dev/spec-digest";
 
 /// Namespace of our own objects, on the parent and on every child.
 pub const SYSTEM_NAMESPACE: &str = "lattice-system";

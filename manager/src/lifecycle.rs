@@ -6,15 +6,30 @@
 //! objects alone.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod agent;
+mod component;
+mod decide;
 mod decision;
+mod deleting;
 mod effect;
+mod ensure;
 mod facts;
 pub mod graph;
+pub mod infrastructure;
 mod log;
+mod look;
+pub mod mirror;
+mod operation;
 pub mod phase;
+mod precondition;
+pub mod provider;
+mod summary;
 
+pub use agent::GRACE;
+pub use decide::decide;
 pub use decision::{Decision, EventKind, EventNote, Move};
 pub use effect::{Certainty, Effect, EffectKind, Failure, Outcome, Stage};
+pub use ensure::spec_digest;
 pub use facts::{
     AgentFacts, Catalog, Component, Facts, Health, NamespaceFacts, Need, NodeFacts, Observed, ParentFacts, Quarantine,
     Report, ReportState, SecretFacts, SecretsFacts, Seen, Session, Sighting,

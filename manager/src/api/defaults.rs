@@ -1,12 +1,12 @@
 //! What a spec leaves out, filled in: from the provider's defaults, else from sound ones.
 
+use super::Reason;
 use super::address::{Network, Range};
 use super::cluster::LatticeClusterSpec;
 use super::provider::{InfraProviderSpec, ProxmoxDefaults};
 use super::provider_config::{DockerConfig, ProxmoxConfig};
 use super::validate::{Errors, FieldError};
 use super::version::KubernetesVersion;
-use super::Reason;
 
 /// Pod networks to choose from, the usual first: one that does not overlap the node network is taken.
 const POD_CIDRS: [&str; 3] = ["10.244.0.0/16", "172.28.0.0/16", "192.168.0.0/16"];
@@ -99,7 +99,8 @@ pub fn resolve(spec: &LatticeClusterSpec, provider: Option<&InfraProviderSpec>) 
     };
     let network = spec.provider.kubernetes.cluster_network.clone().unwrap_or_default();
     let path = "spec.provider.kubernetes.clusterNetwork";
-    let service_given = network.service_cidr.as_ref().and_then(|text| errors.take(&format!("{path}.serviceCidr"), text.parse()));
+    let service_given =
+        network.service_cidr.as_ref().and_then(|text| errors.take(&format!("{path}.serviceCidr"), text.parse()));
     let pod_given = network.pod_cidr.as_ref().and_then(|text| errors.take(&format!("{path}.podCidr"), text.parse()));
     let taken: Vec<Network> = nodes.into_iter().chain(service_given).collect();
     let pod_cidr = pod_given.unwrap_or_else(|| choose(&POD_CIDRS, &taken));
@@ -132,7 +133,8 @@ fn resolve_proxmox(
         let first = if own.is_empty() { given } else { own };
         if first.is_empty() { vec![sound.to_owned()] } else { first.to_vec() }
     };
-    let ssh_keys = if config.ssh_authorized_keys.is_empty() { &defaults.ssh_authorized_keys } else { &config.ssh_authorized_keys };
+    let ssh_keys =
+        if config.ssh_authorized_keys.is_empty() { &defaults.ssh_authorized_keys } else { &config.ssh_authorized_keys };
     Some(ResolvedProxmox {
         source_node: config.source_node.clone(),
         template_id: config.template_id,
@@ -143,7 +145,11 @@ fn resolve_proxmox(
         dns_servers: list(&config.dns_servers, &defaults.dns_servers, &config.ipv4_pool.gateway),
         allowed_nodes: list(&config.allowed_nodes, &defaults.allowed_nodes, &config.source_node),
         storage: config.storage.clone().or_else(|| defaults.storage.clone()),
-        boot_disk: config.boot_disk.clone().or_else(|| defaults.boot_disk.clone()).unwrap_or_else(|| BOOT_DISK.to_owned()),
+        boot_disk: config
+            .boot_disk
+            .clone()
+            .or_else(|| defaults.boot_disk.clone())
+            .unwrap_or_else(|| BOOT_DISK.to_owned()),
         full: config.full.or(defaults.full).unwrap_or(true),
         ssh_authorized_keys: ssh_keys.clone(),
         vip_interface: config.vip_interface.clone().or_else(|| defaults.vip_interface.clone()),

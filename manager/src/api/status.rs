@@ -74,6 +74,10 @@ pub struct LatticeClusterStatus {
     /// How far the deletion is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<DeletionStatus>,
+
+    /// The spec that the cluster's objects were applied from last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedSpec>,
 }
 
 /// Where the operation on a cluster is.
@@ -354,6 +358,18 @@ pub struct DeletionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub remaining: Vec<String>,
+}
+
+/// A spec that was applied.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedSpec {
+    /// Generation of the object.
+    pub generation: i64,
+
+    /// Digest of the part that objects are rendered from.
+    #[schemars(length(max = 64))]
+    pub digest: String,
 }
 
 impl Phase {

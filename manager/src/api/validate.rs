@@ -11,11 +11,11 @@ mod supported;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::Reason;
 use super::cluster::LatticeCluster;
 use super::defaults::resolve;
 use super::features::{Backups, Monitoring};
 use super::provider::InfraProvider;
-use super::Reason;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,11 @@ pub(super) struct Errors(Vec<FieldError>);
 /// Finds every error that can be found without asking anybody.
 ///
 /// `provider` is the InfraProvider that the spec names, when it is at hand; `components` are the names of the catalog.
-pub fn validate(cluster: &LatticeCluster, provider: Option<&InfraProvider>, components: &BTreeSet<String>) -> Vec<FieldError> {
+pub fn validate(
+    cluster: &LatticeCluster,
+    provider: Option<&InfraProvider>,
+    components: &BTreeSet<String>,
+) -> Vec<FieldError> {
     let spec = &cluster.spec;
     let mut errors = Errors::default();
     name(cluster, &mut errors);

@@ -40,10 +40,9 @@ impl FromStr for KubernetesVersion {
         };
         let parts: Vec<&str> = text.strip_prefix('v').unwrap_or(text).split('.').collect();
         match parts.as_slice() {
-            ["1", minor, patch] => Ok(Self {
-                minor: number(minor).ok_or_else(wrong)?,
-                patch: number(patch).ok_or_else(wrong)?,
-            }),
+            ["1", minor, patch] => {
+                Ok(Self { minor: number(minor).ok_or_else(wrong)?, patch: number(patch).ok_or_else(wrong)? })
+            }
             _ => Err(wrong()),
         }
     }

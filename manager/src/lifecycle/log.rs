@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use lattice_protocol::clock;
+
 use super::effect::{Effect, EffectKind, Failure, Outcome};
-use crate::api::ErrorClass;
+use crate::api::{ErrorClass, LastError};
 
 /// How long an effect that is done may stay invisible in the facts before it is tried again. Longer delays repair,
 /// shorter repeats effects while a watch is behind.
@@ -18,6 +21,11 @@ const VISIBLE_AFTER: SignedDuration = SignedDuration::from_secs(15);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     entries: BTreeMap<EffectKind, Entry>,
+    /// An effect has ended since this manager took the cluster on.
+    ended: bool,
+    /// The first look was taken; `carried` is what the status said then.
+    resumed: bool,
+    carried: Option<LastError>,
 }
 
 /// What came of one effect last.
@@ -53,8 +61,17 @@ pub(super) enum Due {
 }
 
 impl State {
+    /// Takes over the failure that the status names, so that a restart does not reset its count.
+    pub(super) fn resume(&mut self, stored: Option<&LastError>) {
+        if !self.resumed {
+            self.resumed = true;
+            self.carried = stored.cloned();
+        }
+    }
+
     /// Records how an effect ended.
     pub fn finish(&mut self, effect: &Effect, outcome: Outcome, now: Timestamp) {
+        self.ended = true;
         let entry = self.entries.entry(effect.kind.clone()).or_insert_with(|| Entry::new(effect.generation));
         match outcome {
             Outcome::Done => *entry = Entry { run: Run::Done { at: now }, ..Entry::new(effect.generation) },
@@ -85,6 +102,11 @@ impl State {
         self.entries.get(kind).is_some_and(|entry| entry.run == Run::Running)
     }
 
+    /// Whether anything came of an effect yet, or is about to.
+    pub(super) fn is_known(&self, kind: &EffectKind) -> bool {
+        self.entries.contains_key(kind)
+    }
+
     /// Whether an effect with no visible trace was done for this generation.
     pub(super) fn is_done(&self, kind: &EffectKind, generation: i64) -> bool {
         self.entries
@@ -110,8 +132,28 @@ impl State {
     }
 
     /// The failure that a person should see first: the one that began first.
-    pub(super) fn oldest_failure(&self) -> Option<(&EffectKind, &Entry)> {
-        self.entries.iter().filter(|(_, entry)| entry.failure.is_some()).min_by_key(|(_, entry)| entry.failing_since)
+    ///
+    /// `stored` is what the status says; it stands until the first effect of this manager has ended.
+    pub(super) fn last_error(&self, stored: Option<LastError>) -> Option<LastError> {
+        let failing =
+            self.entries.values().filter_map(|entry| Some((entry.failing_since?, entry, entry.failure.as_ref()?)));
+        let Some((since, entry, failure)) = failing.min_by_key(|(since, ..)| *since) else {
+            return stored.filter(|_| !self.ended && !self.entries.is_empty());
+        };
+        let carried = self.carried.as_ref().filter(|carried| carried.reason == failure.reason.as_str());
+        let next_attempt = match entry.run {
+            Run::Failed { next } => Some(time(next)),
+            // The next attempt runs: what was said of it before stands.
+            Run::Running | Run::Done { .. } => stored.and_then(|stored| stored.next_attempt),
+        };
+        Some(LastError {
+            class: failure.class,
+            reason: failure.reason.as_str().to_owned(),
+            message: failure.message.clone(),
+            since: carried.map_or_else(|| time(since), |carried| carried.since.clone()),
+            attempts: carried.map_or(0, |carried| carried.attempts).saturating_add(entry.attempts),
+            next_attempt,
+        })
     }
 }
 
@@ -119,6 +161,10 @@ impl Entry {
     fn new(generation: i64) -> Self {
         Self { generation, run: Run::Running, attempts: 0, failing_since: None, failure: None }
     }
+}
+
+fn time(at: Timestamp) -> Time {
+    Time(clock::to_seconds(at))
 }
 
 /// First and longest wait between two attempts of a class.

@@ -42,7 +42,8 @@ fn pool(spec: &LatticeClusterSpec, proxmox: &ResolvedProxmox, errors: &mut Error
     let range = proxmox.addresses;
     // A machine is replaced by adding its successor first: one more for the control plane and one for every pool.
     let nodes = spec.nodes.desired();
-    let surge = 1 + u32::try_from(spec.nodes.worker_pools.values().filter(|p| p.desired() > 0).count()).unwrap_or(u32::MAX);
+    let surge =
+        1 + u32::try_from(spec.nodes.worker_pools.values().filter(|p| p.desired() > 0).count()).unwrap_or(u32::MAX);
     let needed = nodes.saturating_add(surge);
     if needed > range.size() {
         errors.add(
@@ -56,7 +57,11 @@ fn pool(spec: &LatticeClusterSpec, proxmox: &ResolvedProxmox, errors: &mut Error
     }
     if let Ok(gateway) = proxmox.gateway.parse::<Ipv4Addr>() {
         if range.contains(gateway) {
-            errors.add(format!("{POOL}.range"), Reason::InvalidSpec, format!("{range} holds the gateway {gateway}: leave it out"));
+            errors.add(
+                format!("{POOL}.range"),
+                Reason::InvalidSpec,
+                format!("{range} holds the gateway {gateway}: leave it out"),
+            );
         } else if !range.network().contains(gateway) {
             errors.add(
                 format!("{POOL}.gateway"),

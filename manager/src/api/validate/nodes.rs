@@ -55,7 +55,11 @@ fn pool_counts(path: &str, pool: &WorkerPool, errors: &mut Errors) {
         (Some(_), None, None) => {}
         (None, Some(min), Some(max)) if min <= max => {}
         (None, Some(min), Some(max)) => {
-            errors.add(format!("{path}.min"), Reason::InvalidSpec, format!("{min} is greater than max {max}: lower min or raise max"));
+            errors.add(
+                format!("{path}.min"),
+                Reason::InvalidSpec,
+                format!("{min} is greater than max {max}: lower min or raise max"),
+            );
         }
         (None, _, _) => errors.add(
             format!("{path}.replicas"),
@@ -73,7 +77,11 @@ fn pool_counts(path: &str, pool: &WorkerPool, errors: &mut Errors) {
 fn instance_type(path: &str, instance_type: Option<&InstanceType>, sizes: bool, errors: &mut Errors) {
     let Some(given) = instance_type else {
         if sizes {
-            errors.add(path, Reason::InvalidSpec, "missing: provider proxmox makes machines by size; set cores, memoryGib and diskGib");
+            errors.add(
+                path,
+                Reason::InvalidSpec,
+                "missing: provider proxmox makes machines by size; set cores, memoryGib and diskGib",
+            );
         }
         return;
     };

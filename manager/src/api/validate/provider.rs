@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 
 use super::Errors;
+use crate::api::Reason;
 use crate::api::cluster::LatticeClusterSpec;
 use crate::api::defaults::Resolved;
 use crate::api::provider::{InfraProvider, ProviderType};
 use crate::api::version::SUPPORTED_MINORS;
-use crate::api::Reason;
 
 const CONFIG: &str = "spec.provider.config";
 
@@ -33,11 +33,19 @@ pub(super) fn check(spec: &LatticeClusterSpec, provider: Option<&InfraProvider>,
         errors.take(&path("ipv4Pool.gateway"), ipv4(&proxmox.ipv4_pool.gateway));
         for (at, server) in proxmox.dns_servers.iter().enumerate() {
             if server.parse::<std::net::IpAddr>().is_err() {
-                errors.add(path(&format!("dnsServers[{at}]")), Reason::InvalidSpec, format!("{server:?} is no IP address"));
+                errors.add(
+                    path(&format!("dnsServers[{at}]")),
+                    Reason::InvalidSpec,
+                    format!("{server:?} is no IP address"),
+                );
             }
         }
         if proxmox.storage.is_some() && proxmox.full == Some(false) {
-            errors.add(path("full"), Reason::InvalidSpec, "a linked clone cannot choose its storage: set full to true or remove storage");
+            errors.add(
+                path("full"),
+                Reason::InvalidSpec,
+                "a linked clone cannot choose its storage: set full to true or remove storage",
+            );
         }
     }
 }

@@ -64,7 +64,11 @@ fn overrides(spec: &LatticeClusterSpec, components: &BTreeSet<String>, errors: &
         let path = format!("spec.components.{name}");
         if !components.contains(name) {
             let known: Vec<&str> = components.iter().map(String::as_str).collect();
-            errors.add(&path, Reason::InvalidSpec, format!("no component of this name: use one of {}", known.join(", ")));
+            errors.add(
+                &path,
+                Reason::InvalidSpec,
+                format!("no component of this name: use one of {}", known.join(", ")),
+            );
             continue;
         }
         for (set, field) in [(given.version.is_some(), "version"), (given.values.is_some(), "values")] {

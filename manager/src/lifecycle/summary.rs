@@ -1,0 +1,148 @@
+//! The conditions that sum up: `Degraded` and `Ready`, and the one sentence of the status.
+
+use super::component;
+use super::decision::EventKind;
+use super::look::Look;
+use crate::api::condition::{AGENT_CONNECTED, DEGRADED, INFRASTRUCTURE_READY, NODES_READY, READY, VALIDATED};
+use crate::api::{ComponentState, ConditionStatus, Phase, Reason};
+
+/// One thing that keeps a cluster from being healthy.
+struct Ill {
+    reason: Reason,
+    words: String,
+}
+
+/// Sums up a cluster that is not being deleted. `doing` is what the phase is at.
+pub(super) fn show(look: &mut Look<'_>, doing: &str) {
+    if let Some(quarantine) = look.facts.quarantine.clone() {
+        let words = format!(
+            "Quarantined since {}: lattice-manager failed on this cluster again and again and leaves it alone until its spec changes; {}",
+            lattice_protocol::clock::to_seconds(quarantine.since),
+            quarantine.message
+        );
+        look.set(READY, ConditionStatus::False, Reason::Quarantined, words.clone());
+        look.say(words);
+        return;
+    }
+    let settled = match look.phase() {
+        Some(Phase::Ready | Phase::Scaling | Phase::Upgrading) => true,
+        None | Some(Phase::Pending | Phase::Provisioning | Phase::Bootstrapping | Phase::Deleting) => false,
+    };
+    if settled {
+        settle(look, doing)
+    } else {
+        progress(look, doing)
+    }
+    if look.spec().paused {
+        let message = look.status.message.clone().unwrap_or_default();
+        look.say(format!("Paused by spec.paused, nothing is reconciled. {message}"));
+        if let Some(ready) = look.conditions.get(READY).cloned() {
+            look.set(READY, ready.status, Reason::Paused, "spec.paused is set, nothing is reconciled");
+        }
+    }
+}
+
+/// Before Ready.
+fn progress(look: &mut Look<'_>, doing: &str) {
+    let phase = look.phase().map_or("Pending", Phase::as_str);
+    let words = format!("{phase}: {doing}");
+    let refused = look.conditions.get(VALIDATED).filter(|c| c.status == ConditionStatus::False).cloned();
+    let reason = refused
+        .and_then(|condition| condition.reason.parse::<Reason>().ok())
+        .or_else(|| failure(look))
+        .unwrap_or(Reason::InProgress);
+    look.set(READY, ConditionStatus::False, reason, words.clone());
+    look.say(words);
+}
+
+/// The reason of an effect that fails.
+fn failure(look: &Look<'_>) -> Option<Reason> {
+    look.state.last_error(None).and_then(|error| error.reason.parse().ok())
+}
+
+/// Ready and after: healthy, or degraded by what.
+fn settle(look: &mut Look<'_>, doing: &str) {
+    let ills = ills(look);
+    let was_degraded = look.conditions.is_true(DEGRADED);
+    match ills.first() {
+        None => {
+            let words = "every component is healthy, every node ready, the agent connected";
+            look.set(DEGRADED, ConditionStatus::False, Reason::AllHealthy, words);
+            look.set(READY, ConditionStatus::True, Reason::AllHealthy, words);
+            look.say(doing);
+            if was_degraded {
+                look.tell(EventKind::Normal, Reason::AllHealthy, "Recover", words);
+            }
+        }
+        Some(first) => {
+            let reason = first.reason;
+            let words = ills.iter().map(|ill| ill.words.clone()).collect::<Vec<_>>().join("; ");
+            look.set(DEGRADED, ConditionStatus::True, reason, words.clone());
+            look.set(READY, ConditionStatus::False, reason, words.clone());
+            look.say(format!("Degraded: {words}"));
+            if !was_degraded {
+                look.tell(EventKind::Warning, reason, "Degrade", words);
+            }
+        }
+    }
+}
+
+fn ills(look: &Look<'_>) -> Vec<Ill> {
+    let mut ills = Vec::new();
+    let parsed = |reason: &str, otherwise| reason.parse::<Reason>().unwrap_or(otherwise);
+    for (type_, otherwise) in [
+        (AGENT_CONNECTED, Reason::ConnectionLost),
+        (INFRASTRUCTURE_READY, Reason::InfrastructureFailed),
+        (NODES_READY, Reason::NodesNotReady),
+    ] {
+        if let Some(condition) = look.conditions.get(type_).filter(|condition| !condition.is_true()) {
+            let words = if type_ == AGENT_CONNECTED {
+                format!("agent {}", condition.message)
+            } else {
+                condition.message.clone()
+            };
+            ills.push(Ill { reason: parsed(&condition.reason, otherwise), words });
+        }
+    }
+    for component in look.status.components.iter().filter(|c| c.state != ComponentState::Healthy) {
+        let words = component.message.clone().filter(|m| !m.is_empty());
+        let words = words.unwrap_or_else(|| format!("{} is not healthy", component.name));
+        ills.push(Ill { reason: Reason::ComponentsUnhealthy, words });
+    }
+    ills
+}
+
+/// What a cluster that is bootstrapping waits for, in the order of what unblocks what.
+pub(super) fn bootstrapping(look: &Look<'_>) -> String {
+    for type_ in [AGENT_CONNECTED, crate::api::condition::CONTROL_PLANE_INITIALIZED] {
+        if let Some(condition) = look.conditions.get(type_).filter(|condition| !condition.is_true()) {
+            let what = if type_ == AGENT_CONNECTED { "waiting for the agent" } else { "waiting for the control plane" };
+            return format!("{what}: {}", condition.message);
+        }
+    }
+    let sick = component::sick(look);
+    let all = look.status.components.len();
+    let healthy = all - sick.len();
+    let at: Vec<String> = look
+        .status
+        .components
+        .iter()
+        .filter(|c| match c.state {
+            ComponentState::Installing
+            | ComponentState::Progressing
+            | ComponentState::Unhealthy
+            | ComponentState::Failed
+            | ComponentState::Removing => true,
+            ComponentState::Waiting | ComponentState::Healthy => false,
+        })
+        .map(|c| c.message.clone().unwrap_or_else(|| c.name.clone()))
+        .collect();
+    let mut parts = vec![format!("{healthy}/{all} components healthy")];
+    if !at.is_empty() {
+        parts.push(at.join(", "));
+    }
+    if let Some(nodes) = look.conditions.get(NODES_READY).filter(|condition| !condition.is_true()) {
+        parts.push(nodes.message.clone());
+    }
+    parts.join("; ")
+}
