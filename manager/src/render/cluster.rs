@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::context::{ClusterContext, Endpoint, MachineContext, MachineSize, ProviderContext, Taint};
-use super::node::{self, NodeFile, NodeLabels};
+use super::context::{ClusterContext, Endpoint, MachineContext, MachineSize, ProviderContext};
+use super::node::{self, NodeFile, NodeLabels, NodeRegistration};
 use super::object::{self, CLUSTER_NAME_LABEL, CLUSTER_UID_LABEL, Expected, RenderedObject};
-use super::provider::{Argument, Entry, Infrastructure, Provider, Reference, Scope};
+use super::provider::{Entry, Infrastructure, Provider, Reference, Scope};
 use super::{Error, hash};
 use crate::render::engine::Engine;
 use crate::render::library::Library;
@@ -68,8 +68,8 @@ struct MachinesView<'a> {
     labels: BTreeMap<String, String>,
     /// Labels of its Machines.
     machine_labels: BTreeMap<String, String>,
-    kubelet_arguments: Vec<Argument>,
-    taints: Option<Vec<Taint>>,
+    /// `nodeRegistration` of kubeadm; none where kubeadm's own is right.
+    node_registration: Option<NodeRegistration>,
     failure_domain: Option<&'a str>,
 }
 
@@ -287,6 +287,7 @@ fn group<'a>(
         machine_labels.insert(DEPLOYMENT_LABEL.to_owned(), base.clone());
         machine_labels.entry(WORKER_LABEL.to_owned()).or_default();
     }
+    let taints = node::taints(context, machines, pool.is_none(), &path)?;
     Ok(MachinesView {
         base,
         pool,
@@ -295,8 +296,7 @@ fn group<'a>(
         size: machines.size,
         labels,
         machine_labels,
-        kubelet_arguments,
-        taints: node::taints(context, machines, pool.is_none(), &path)?,
+        node_registration: NodeRegistration::new(kubelet_arguments, taints),
         failure_domain: machines.failure_domain.as_deref(),
     })
 }

@@ -34,9 +34,6 @@ const KUBELET_LABELS: [&str; 9] = [
     "failure-domain.beta.kubernetes.io/zone",
 ];
 
-/// Taint that kubeadm gives control-plane nodes when it is told of none.
-const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
-
 /// A file of a node, as `files[]` of a KubeadmConfig takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,6 +94,24 @@ impl NodeFile {
             Self::secret("/etc/lattice/ca.crt", "0644", &secret, "ca.crt"),
             Self::secret("/etc/lattice/bootstrap-urls", "0644", &secret, "bootstrap-urls"),
         ]
+    }
+}
+
+/// `nodeRegistration` of a kubeadm configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NodeRegistration {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kubelet_extra_args: Vec<Argument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taints: Option<Vec<Taint>>,
+}
+
+impl NodeRegistration {
+    /// `None` where nothing is to be said: an empty object is refused by Cluster API.
+    pub(super) fn new(kubelet_extra_args: Vec<Argument>, taints: Option<Vec<Taint>>) -> Option<Self> {
+        let empty = kubelet_extra_args.is_empty() && taints.is_none();
+        (!empty).then_some(Self { kubelet_extra_args, taints })
     }
 }
 
@@ -169,20 +184,11 @@ pub(super) fn taints(
             });
         }
     }
-    if control_plane && cluster.worker_pools.is_empty() {
-        // Nothing else is there to run workloads; an empty list keeps kubeadm from adding its own.
+    if !group.taints.is_empty() {
         return Ok(Some(group.taints.clone()));
     }
-    if group.taints.is_empty() {
-        return Ok(None);
-    }
-    let mut taints = group.taints.clone();
-    if control_plane && !taints.iter().any(|taint| taint.key == CONTROL_PLANE_TAINT) {
-        // A list of ours replaces kubeadm's, so its taint goes in again.
-        let effect = "NoSchedule".to_owned();
-        taints.insert(0, Taint { key: CONTROL_PLANE_TAINT.to_owned(), value: String::new(), effect });
-    }
-    Ok(Some(taints))
+    // Where nothing else is there to run workloads, an empty list keeps kubeadm from tainting the control plane.
+    Ok((control_plane && cluster.worker_pools.is_empty()).then(Vec::new))
 }
 
 fn kubelet_may_set(key: &str, domain: &str) -> bool {
