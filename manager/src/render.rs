@@ -19,13 +19,14 @@ mod library;
 mod node;
 mod object;
 mod provider;
+mod spec;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use agent::{AgentContext, AgentManifest, JoinToken};
 pub use context::{
-    ClusterContext, DockerContext, Endpoint, MachineContext, MachineSize, ProviderContext, ProxmoxContext, Taint,
+    ClusterContext, DockerContext, Endpoint, ImageContext, MachineContext, MachineSize, ProviderContext, ProxmoxContext, Taint,
 };
 pub use error::Error;
 pub use object::{CLUSTER_NAME_LABEL, CLUSTER_UID_LABEL, RenderedObject, Stage};

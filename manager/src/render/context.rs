@@ -111,7 +111,7 @@ pub struct ProxmoxContext {
     /// Network bridge.
     pub bridge: String,
     /// VLAN tag.
-    pub vlan: Option<u16>,
+    pub vlan: Option<u32>,
     /// Address ranges of machines, each `A-B` with both ends written out.
     pub addresses: Vec<String>,
     /// Length of the network's prefix.
@@ -120,7 +120,7 @@ pub struct ProxmoxContext {
     pub gateway: String,
     /// Name servers; at least one.
     pub dns_servers: Vec<String>,
-    /// Nodes that machines may be placed on; empty lets the source node alone.
+    /// Nodes that machines may be placed on; at least one.
     pub allowed_nodes: Vec<String>,
     /// Storage for cloned disks; asks for a full clone.
     pub storage: Option<String>,
@@ -141,6 +141,15 @@ pub struct DockerContext {
     pub in_memory: bool,
     /// Image of the nodes.
     pub image: Option<String>,
-    /// Image of the load balancer, `repository` and `tag`.
-    pub load_balancer: Option<(String, String)>,
+    /// Image of the load balancer.
+    pub load_balancer: Option<ImageContext>,
+}
+
+/// An image, as far as it is not the provider's own choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ImageContext {
+    /// Repository without the image's name.
+    pub repository: Option<String>,
+    /// Tag.
+    pub tag: Option<String>,
 }

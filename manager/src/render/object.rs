@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::Error;
 
-/// Largest object, bytes of its text. etcd takes 1.5 MiB with what Cluster API adds; real ones stay under 20 KiB.
-const OBJECT_BYTES_MAX: usize = 256 * 1024;
+/// Largest object, bytes of its text: etcd takes 1.5 MiB. The largest real ones are CRDs of 360 KiB; ours stay under 20.
+const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Deepest nesting of an object. Real ones need about twelve.
 const DEPTH_MAX: usize = 32;

@@ -1,0 +1,124 @@
+//! What templates make, as files that a person can read: a change of a template shows as a change of these.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p lattice-tests --test golden` writes them anew. Each folder of `tests/golden/clusters`
+//! holds the LatticeCluster (and InfraProvider) that its objects are made from. Every object of a cluster is also
+//! checked against the schemas of Cluster API and its providers, where `LATTICE_CRDS_DIR` has them.
+
+#[path = "golden/chart.rs"]
+mod chart;
+#[path = "golden/files.rs"]
+mod files;
+#[path = "golden/input.rs"]
+mod input;
+#[path = "golden/schema.rs"]
+mod schema;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lattice_manager::chart::{BundleContext, Catalog};
+use lattice_manager::render::{AgentContext, JoinToken, RenderedObject, Renderer};
+use serde_json::Value;
+
+use files::Golden;
+use input::Input;
+use schema::Schemas;
+
+const SCENARIOS: [&str; 5] = ["homelab", "proxmox-full", "docker", "docker-ha", "docker-in-memory"];
+
+const TOKEN: &str = "ltj1.abcdefghij.AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+fn renderer() -> Arc<Renderer> {
+    Arc::new(Renderer::new(None).expect("the embedded templates compile"))
+}
+
+fn rendered(scenario: &str) -> Vec<RenderedObject> {
+    let input = Input::read(&format!("clusters/{scenario}"));
+    renderer().cluster(&input.context()).unwrap_or_else(|error| panic!("{scenario}: {error}"))
+}
+
+#[test]
+fn clusters_render_as_written_down() {
+    for scenario in SCENARIOS {
+        let mut golden = Golden::new(&format!("clusters/{scenario}"), &["cluster.yaml"]);
+        for (at, object) in rendered(scenario).iter().enumerate() {
+            let name = format!("{:02}-{}-{}.yaml", at + 1, object.kind(), object.name());
+            golden.check(&name, &files::yaml(object.object()));
+        }
+        golden.finish();
+    }
+}
+
+#[test]
+fn every_template_of_a_provider_has_a_golden_file() {
+    let used: BTreeSet<String> =
+        SCENARIOS.iter().flat_map(|scenario| rendered(scenario)).map(|object| object.template().to_owned()).collect();
+    let all: BTreeSet<String> = files::templates("providers")
+        .into_iter()
+        // What goes into files of nodes is inside the control planes' golden files.
+        .filter(|path| path.ends_with(".yaml.j2") && !path.ends_with("/kube-vip.yaml.j2"))
+        .collect();
+    assert_eq!(used, all, "each template makes an object of some scenario");
+}
+
+#[test]
+fn every_object_is_valid_against_the_real_schemas() {
+    let Some(folder) = Schemas::folder() else { return };
+    let objects: Vec<RenderedObject> = SCENARIOS.iter().flat_map(|scenario| rendered(scenario)).collect();
+    let kinds: BTreeSet<&str> = objects.iter().map(RenderedObject::kind).collect();
+    let schemas = Schemas::load(&folder, &kinds.into_iter().collect::<Vec<_>>());
+    for object in &objects {
+        let name = format!("{} {}", object.kind(), object.name());
+        let problems = schemas.problems(object.object());
+        let problems = problems.unwrap_or_else(|| panic!("no schema for {name} ({})", object.api_version()));
+        assert!(problems.is_empty(), "{name} of {}:\n  {}", object.template(), problems.join("\n  "));
+    }
+    // The check itself is awake: a typo and a missing field are found.
+    let mut broken = objects.iter().find(|object| object.kind() == "MachineDeployment").unwrap().object().clone();
+    broken["spec"]["replica"] = 3.into();
+    broken["spec"].as_object_mut().unwrap().remove("clusterName");
+    let problems = schemas.problems(&broken).unwrap().join("\n");
+    assert!(problems.contains("spec.replica: unknown") && problems.contains("misses \"clusterName\""), "{problems}");
+}
+
+#[test]
+fn components_render_as_written_down() {
+    let catalog = Catalog::load(renderer()).expect("the embedded catalog loads");
+    let input = Input::read("clusters/proxmox-full");
+    let context =
+        BundleContext::new(&input.cluster, &input.resolved(), "v1.34.2", None).expect("an object from an API server");
+    let mut golden = Golden::new("components", &[]);
+    for name in catalog.names() {
+        let bundle = catalog.bundle(name, &context).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let ours = |object: &&Value| object["metadata"]["name"].as_str().unwrap().ends_with(".lattice.dev");
+        let (crds, others): (Vec<&Value>, Vec<&Value>) = bundle.objects.iter().partition(ours);
+        assert_eq!(crds.len(), if name == "platform-operator" { 2 } else { 0 }, "{name} brings our own CRDs");
+        let text: String = others.into_iter().map(|object| format!("---\n{}", files::yaml(object))).collect();
+        golden.check(&format!("{name}.yaml"), &format!("# {name} {}\n{text}", bundle.version));
+    }
+    golden.finish();
+}
+
+#[test]
+fn agent_manifest_renders_as_written_down() {
+    let mut golden = Golden::new("agent", &[]);
+    let manifest = renderer().agent_manifest(&agent()).expect("renders");
+    assert!(!format!("{manifest:?} {:?}", agent()).contains(TOKEN), "a token is not shown by Debug");
+    golden.check("agent.yaml", &chart::documents(manifest.expose()).iter().map(chart::document).collect::<String>());
+    golden.finish();
+}
+
+fn agent() -> AgentContext {
+    AgentContext {
+        cluster: "backend".parse().unwrap(),
+        cluster_uid: input::UID.parse().unwrap(),
+        trust_domain: "lattice.example".to_owned(),
+        image: "ghcr.io/evan-hines-js/lattice:latest".to_owned(),
+        endpoints: vec!["192.0.2.1:50051".to_owned(), "parent.example:50051".to_owned()],
+        bootstrap_urls: vec!["https://192.0.2.1:8443".to_owned(), "https://parent.example:8443".to_owned()],
+        ca_pem: "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n".to_owned(),
+        ca_pin: format!("sha256:{}", "0a".repeat(32)),
+        token: JoinToken::new(TOKEN),
+        environment: [("OTEL_SERVICE_NAME".to_owned(), "lattice-agent".to_owned())].into(),
+    }
+}
