@@ -26,7 +26,8 @@ use std::path::Path;
 
 pub use agent::{AgentContext, AgentManifest, JoinToken};
 pub use context::{
-    ClusterContext, DockerContext, Endpoint, ImageContext, MachineContext, MachineSize, ProviderContext, ProxmoxContext, Taint,
+    ClusterContext, DockerContext, Endpoint, ImageContext, MachineContext, MachineSize, ProviderContext,
+    ProxmoxContext, Taint,
 };
 pub use error::Error;
 pub use object::{CLUSTER_NAME_LABEL, CLUSTER_UID_LABEL, RenderedObject, Stage};

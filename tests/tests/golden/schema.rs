@@ -17,7 +17,9 @@ impl Schemas {
     pub(crate) fn folder() -> Option<PathBuf> {
         let folder = std::env::var_os("LATTICE_CRDS_DIR").map(PathBuf::from);
         if folder.is_none() {
-            eprintln!("SKIPPED: LATTICE_CRDS_DIR is not set, so nothing was checked against Cluster API's real schemas");
+            eprintln!(
+                "SKIPPED: LATTICE_CRDS_DIR is not set, so nothing was checked against Cluster API's real schemas"
+            );
         }
         folder
     }
