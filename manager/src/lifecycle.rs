@@ -35,3 +35,6 @@ pub use facts::{
     Report, ReportState, SecretFacts, SecretsFacts, Seen, Session, Sighting,
 };
 pub use log::State;
+
+#[cfg(test)]
+mod tests;

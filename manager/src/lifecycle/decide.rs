@@ -129,9 +129,6 @@ fn bootstrapping(look: &mut Look<'_>, verdict: &Verdict, graph: Option<&Graph>) 
 
 fn ready(look: &mut Look<'_>, verdict: &Verdict) -> String {
     maintain(look, verdict);
-    if let Verdict::Refused(errors) = verdict {
-        return format!("{} But the edited spec is not taken over: {}", ready_words(look), joined(errors));
-    }
     ready_words(look)
 }
 
@@ -151,11 +148,7 @@ fn advance(look: &mut Look<'_>, to: Phase, why: impl Into<String>) {
 
 /// Edits of the rendered part, once machines run, are a scale or an upgrade.
 fn edits_refused(look: &Look<'_>) -> Option<FieldError> {
-    let running = match look.phase() {
-        Some(Phase::Bootstrapping | Phase::Ready | Phase::Scaling | Phase::Upgrading) => true,
-        None | Some(Phase::Pending | Phase::Provisioning | Phase::Deleting) => false,
-    };
-    if !running || !ensure::digest_differs(look) {
+    if !ensure::edits_wait(look) {
         return None;
     }
     let applied = look.status.applied.as_ref().map_or(0, |applied| applied.generation);
@@ -193,7 +186,7 @@ fn joined(errors: &[FieldError]) -> String {
 fn ready_words(look: &Look<'_>) -> String {
     let nodes = look.status.nodes.as_ref().map_or_else(String::new, |nodes| format!("{} nodes, ", nodes.summary));
     let components = look.status.components.len();
-    format!("Ready: {nodes}{components} components healthy, agent connected.")
+    format!("Ready: {nodes}{components} components healthy, agent connected")
 }
 
 fn tell_of_move(look: &mut Look<'_>) {

@@ -190,6 +190,14 @@ pub(super) fn digest_differs(look: &Look<'_>) -> bool {
     look.status.applied.as_ref().is_none_or(|applied| applied.digest != spec_digest(look.spec()))
 }
 
+/// Whether machines run another spec than the one that is asked for: a scale or an upgrade, operations of their own.
+pub(super) fn edits_wait(look: &Look<'_>) -> bool {
+    match look.phase() {
+        Some(Phase::Bootstrapping | Phase::Ready | Phase::Scaling | Phase::Upgrading) => digest_differs(look),
+        None | Some(Phase::Pending | Phase::Provisioning | Phase::Deleting) => false,
+    }
+}
+
 /// Whether objects may be applied in a phase although the spec was edited since. Once machines run, an edit of the
 /// rendered part is a scale or an upgrade, operations of their own.
 pub(super) fn may_apply_edits(phase: Option<Phase>) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 
-use crate::api::{InfraProvider, LatticeCluster};
+use crate::api::{FieldError, InfraProvider, LatticeCluster};
 
 /// What is known about one thing of the world.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -221,6 +221,8 @@ pub enum ReportState {
 pub struct Catalog {
     /// Every entry, also those that the cluster does not have.
     pub components: Vec<Component>,
+    /// What of the spec the catalog cannot take: an override that it refuses, a bundle that cannot be made.
+    pub problems: Vec<FieldError>,
 }
 
 /// A catalog entry, evaluated for one cluster.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::ensure;
 use super::facts::{NodeFacts, Observed};
 use super::look::Look;
 use super::mirror::{MachineView, Word, World};
 use crate::api::condition::{CONTROL_PLANE_INITIALIZED, INFRASTRUCTURE_READY, NODES_READY};
-use crate::api::{ConditionStatus, NodeCounts, NodesStatus, Phase, Reason};
+use crate::api::{ConditionStatus, KubernetesVersion, NodeCounts, NodesStatus, Phase, Reason};
 
 /// Most nodes that a message names.
 const NAMED_MAX: usize = 5;
@@ -218,13 +219,31 @@ fn show_nodes(look: &mut Look<'_>) {
     }
 }
 
+/// What nodes are measured against: the spec, or, while an edit of it is not taken over, what the machines run.
 fn asked(look: &Look<'_>) -> Asked {
     let spec = look.spec();
+    let name = look.name();
+    if ensure::edits_wait(look) {
+        let control_plane = look.world.control_plane.as_ref();
+        let prefix = format!("{name}-");
+        let pool = |deployment: &str| deployment.strip_prefix(&prefix).unwrap_or(deployment).to_owned();
+        return Asked {
+            cluster: name.to_owned(),
+            control_plane: control_plane.and_then(|group| group.replicas).unwrap_or(spec.nodes.control_plane.replicas),
+            pools: look
+                .world
+                .deployments
+                .iter()
+                .map(|(name, group)| (pool(name), group.replicas.unwrap_or(0)))
+                .collect(),
+            version: control_plane.and_then(|group| group.version.clone()),
+        };
+    }
     Asked {
-        cluster: look.name().to_owned(),
+        cluster: name.to_owned(),
         control_plane: spec.nodes.control_plane.replicas,
         pools: spec.nodes.worker_pools.iter().map(|(name, pool)| (name.clone(), pool.desired())).collect(),
-        version: spec.provider.kubernetes.version.parse::<crate::api::KubernetesVersion>().ok().map(|v| v.to_string()),
+        version: spec.provider.kubernetes.version.parse::<KubernetesVersion>().ok().map(|version| version.to_string()),
     }
 }
 

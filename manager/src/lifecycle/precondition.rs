@@ -27,6 +27,7 @@ pub(super) fn judge(look: &Look<'_>, graph: &Result<Graph, graph::Error>) -> Ver
     let names: BTreeSet<String> = facts.catalog.components.iter().map(|component| component.name.clone()).collect();
     let provider = facts.provider.known();
     let mut errors = validate(look.object(), provider.map(AsRef::as_ref), &names);
+    errors.extend(facts.catalog.problems.iter().cloned());
     let mut add = |path: &str, reason: Reason, message: String| {
         errors.push(FieldError { path: path.to_owned(), message, reason });
     };

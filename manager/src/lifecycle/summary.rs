@@ -69,7 +69,7 @@ fn settle(look: &mut Look<'_>, doing: &str) {
             let words = "every component is healthy, every node ready, the agent connected";
             look.set(DEGRADED, ConditionStatus::False, Reason::AllHealthy, words);
             look.set(READY, ConditionStatus::True, Reason::AllHealthy, words);
-            look.say(doing);
+            look.say(format!("{doing}{}", refused(look)));
             if was_degraded {
                 look.tell(EventKind::Normal, Reason::AllHealthy, "Recover", words);
             }
@@ -79,12 +79,18 @@ fn settle(look: &mut Look<'_>, doing: &str) {
             let words = ills.iter().map(|ill| ill.words.clone()).collect::<Vec<_>>().join("; ");
             look.set(DEGRADED, ConditionStatus::True, reason, words.clone());
             look.set(READY, ConditionStatus::False, reason, words.clone());
-            look.say(format!("Degraded: {words}"));
+            look.say(format!("Degraded: {words}{}", refused(look)));
             if !was_degraded {
                 look.tell(EventKind::Warning, reason, "Degrade", words);
             }
         }
     }
+}
+
+/// What is said of an edited spec that is not taken over.
+fn refused(look: &Look<'_>) -> String {
+    let refused = look.conditions.get(VALIDATED).filter(|condition| condition.status == ConditionStatus::False);
+    refused.map_or_else(String::new, |condition| format!(". The spec is not taken over: {}", condition.message))
 }
 
 fn ills(look: &Look<'_>) -> Vec<Ill> {

@@ -59,26 +59,14 @@ pub(super) fn check(spec: &LatticeClusterSpec, components: &BTreeSet<String>, er
     overrides(spec, components, errors);
 }
 
+/// Names are checked here; versions and values are the catalog's to judge.
 fn overrides(spec: &LatticeClusterSpec, components: &BTreeSet<String>, errors: &mut Errors) {
-    for (name, given) in &spec.components {
-        let path = format!("spec.components.{name}");
-        if !components.contains(name) {
-            let known: Vec<&str> = components.iter().map(String::as_str).collect();
-            errors.add(
-                &path,
-                Reason::InvalidSpec,
-                format!("no component of this name: use one of {}", known.join(", ")),
-            );
-            continue;
-        }
-        for (set, field) in [(given.version.is_some(), "version"), (given.values.is_some(), "values")] {
-            if set {
-                errors.add(
-                    format!("{path}.{field}"),
-                    Reason::NotYetSupported,
-                    format!("overriding the {field} of a component is not supported by this version: remove the field"),
-                );
-            }
-        }
+    for name in spec.components.keys().filter(|name| !components.contains(*name)) {
+        let known: Vec<&str> = components.iter().map(String::as_str).collect();
+        errors.add(
+            format!("spec.components.{name}"),
+            Reason::InvalidSpec,
+            format!("no component of this name: use one of {}", known.join(", ")),
+        );
     }
 }
