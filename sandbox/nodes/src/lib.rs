@@ -11,10 +11,23 @@
 //! - **Assumption**: one `Nodes` per API. Two would fight over the same pods.
 //! - **Caveat**: no network between pods exists; addresses of pods are names only.
 
+mod cache;
 pub mod config;
+mod engine;
+mod events;
 pub mod faults;
+mod kubelet;
+mod meta;
+mod node;
 pub mod nodes;
+mod op;
+mod pace;
+mod queue;
 pub mod runtime;
+mod scheduler;
+#[cfg(test)]
+mod testing;
+mod workloads;
 
 pub use config::{CniRule, NodeSpec, NodesConfig};
 pub use faults::{Fault, Faults, WorkloadRef};

@@ -1,13 +1,17 @@
 //! The handle on one simulated cluster.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::Client;
+use lattice_protocol::task;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{NodeSpec, NodesConfig};
+use crate::engine::Engine;
 use crate::faults::Faults;
 
 /// One simulated cluster's control loops and machines; dropping it ends them and their processes.
@@ -15,12 +19,14 @@ use crate::faults::Faults;
 pub struct Nodes {
     shared: Arc<Shared>,
     stop: CancellationToken,
+    engine: Option<JoinHandle<()>>,
 }
 
 /// What handles and the engine share: wishes, never observations.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) machines: Mutex<BTreeMap<String, Machine>>,
+    lives: AtomicU64,
     pub(crate) faults: Faults,
     pub(crate) changed: Arc<Notify>,
 }
@@ -39,21 +45,29 @@ impl Nodes {
     /// Outside a Tokio runtime.
     pub fn start(client: Client, config: NodesConfig) -> Self {
         let changed = Arc::new(Notify::new());
-        let shared =
-            Arc::new(Shared { machines: Mutex::default(), faults: Faults::waking(Arc::clone(&changed)), changed });
-        let _ = (client, config);
-        Self { shared, stop: CancellationToken::new() }
+        let shared = Arc::new(Shared {
+            machines: Mutex::default(),
+            lives: AtomicU64::new(0),
+            faults: Faults::waking(Arc::clone(&changed)),
+            changed,
+        });
+        let stop = CancellationToken::new();
+        let engine = Engine::new(client, config, Arc::clone(&shared), stop.clone());
+        let engine = task::spawn("nodes.run", task::Kind::Service, engine.run());
+        Self { shared, stop, engine: Some(engine) }
     }
 
     /// Switches a machine on: its kubelet registers the Node and runs its pods. The same name again
     /// changes nothing, except a new specification, which takes the place of the old.
     pub fn join(&self, spec: NodeSpec) {
         let mut machines = self.machines();
-        let life = machines.get(&spec.name).map_or(0, |machine| machine.life) + 1;
-        if machines.get(&spec.name).is_some_and(|machine| *machine.spec == spec) {
-            return;
-        }
-        machines.insert(spec.name.clone(), Machine { spec: Arc::new(spec), life });
+        let life = match machines.get(&spec.name) {
+            Some(machine) if *machine.spec == spec => return,
+            Some(machine) => machine.life,
+            None => self.shared.lives.fetch_add(1, Ordering::Relaxed),
+        };
+        let name = spec.name.clone();
+        machines.insert(name, Machine { spec: Arc::new(spec), life });
         drop(machines);
         self.shared.changed.notify_one();
     }
@@ -76,8 +90,13 @@ impl Nodes {
     }
 
     /// Ends all of it: real processes are asked to end, then killed after their grace period.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
+        if let Some(engine) = self.engine.take()
+            && let Err(error) = engine.await
+        {
+            tracing::error!(%error, "simulated nodes ended badly");
+        }
     }
 
     fn machines(&self) -> MutexGuard<'_, BTreeMap<String, Machine>> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -27,7 +29,7 @@ pub trait Runtime: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct ContainerRun {
     /// The pod as it was when the container started.
-    pub pod: std::sync::Arc<Pod>,
+    pub pod: Arc<Pod>,
     /// Name of the container.
     pub container: String,
     /// Its image.
@@ -66,28 +68,43 @@ impl fmt::Debug for ContainerRun {
 /// Asks a container to end: first politely, after the grace period by force.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    pub(crate) asked: CancellationToken,
-    /// Time between the two.
-    pub grace: Duration,
+    asked: CancellationToken,
+    grace_ms: Arc<AtomicU64>,
 }
 
 impl Stop {
     /// Makes one that nobody has asked yet.
     pub fn new(grace: Duration) -> Self {
-        Self { asked: CancellationToken::new(), grace }
+        let stop = Self { asked: CancellationToken::new(), grace_ms: Arc::default() };
+        stop.set_grace(grace);
+        stop
     }
 
-    /// Asks.
+    /// Asks for the end within the pod's own grace period.
     pub fn ask(&self) {
         self.asked.cancel();
     }
 
-    /// Waits until the end was asked for.
+    /// Asks for the end within another grace period, the first time it is asked at all.
+    pub fn ask_within(&self, grace: Duration) {
+        if !self.asked.is_cancelled() {
+            self.set_grace(grace);
+            self.asked.cancel();
+        }
+    }
+
+    /// Waits until the end was asked for, and tells the time between the polite way and force.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub async fn asked(&self) {
+    pub async fn asked(&self) -> Duration {
         self.asked.cancelled().await;
+        Duration::from_millis(self.grace_ms.load(Ordering::Acquire))
+    }
+
+    fn set_grace(&self, grace: Duration) {
+        let ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.grace_ms.store(ms, Ordering::Release);
     }
 }
 

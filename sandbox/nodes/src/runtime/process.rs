@@ -34,12 +34,12 @@ pub async fn run(mut command: Command, run: ContainerRun, on_pid: impl FnOnce(u3
     }
     let ended = tokio::select! {
         biased;
-        () = run.stop.asked() => None,
-        ended = child.wait() => Some(ended),
+        grace = run.stop.asked() => Err(grace),
+        ended = child.wait() => Ok(ended),
     };
     match ended {
-        Some(ended) => exit(ended),
-        None => end(&mut child, run.stop.grace).await,
+        Ok(ended) => exit(ended),
+        Err(grace) => end(&mut child, grace).await,
     }
 }
 

@@ -1,0 +1,286 @@
+//! What a decision asks for, and how it is carried out against the API.
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::{Client, Resource};
+
+use crate::cache::Name;
+use crate::events::Note;
+
+/// Field manager of everything that kube-controller-manager writes.
+pub(crate) const CONTROLLERS: &str = "kube-controller-manager";
+/// Field manager of everything that kubelets write.
+pub(crate) const KUBELET: &str = "kubelet";
+/// Field manager of everything that the scheduler writes.
+pub(crate) const SCHEDULER: &str = "kube-scheduler";
+
+/// One thing to do; the operations of a plan run in order, and the first that fails ends the plan.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    /// Creates an object.
+    Create(Object),
+    /// Creates an object unless its name exists already.
+    Ensure(Object),
+    /// Replaces metadata and specification, if nobody else wrote meanwhile.
+    Replace(Object),
+    /// Replaces the status, if nobody else wrote meanwhile.
+    Status(Object),
+    /// Deletes an object of this kind and uid.
+    Delete {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+        /// The life that is meant.
+        uid: String,
+        /// Grace period, where it is not the object's own.
+        grace: Option<u32>,
+    },
+    /// Puts a pod on a node.
+    Bind {
+        /// The pod.
+        pod: Name,
+        /// Its life.
+        uid: String,
+        /// The node.
+        node: String,
+    },
+    /// Looks whether everything that a pod needs to start is there, and lays its volumes out.
+    Prepare(Box<crate::kubelet::prepare::Preparation>),
+    /// Tells people about something; a failure to tell is no failure.
+    Note(Note),
+}
+
+/// What a decision led to: things to do, and when to look again without being told.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) manager: &'static str,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) wake: Option<std::time::Duration>,
+}
+
+impl Plan {
+    pub(crate) fn new(manager: &'static str) -> Self {
+        Self { manager, ..Self::default() }
+    }
+
+    /// Asks for a look after `wait`; of several the shortest counts.
+    pub(crate) fn wake_after(&mut self, wait: std::time::Duration) {
+        self.wake = Some(self.wake.map_or(wait, |old| old.min(wait)));
+    }
+
+    /// Asks for a look at a wall-clock time.
+    pub(crate) fn wake_at(&mut self, at: jiff::Timestamp, now: jiff::Timestamp) {
+        self.wake_after(at.duration_since(now).try_into().unwrap_or_default());
+    }
+}
+
+/// What carrying an operation out has shown.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// An object as the server has it now.
+    Object(Object),
+    /// A pod's needs were looked at.
+    Prepared { pod: Name, uid: String, found: crate::kubelet::prepare::Found },
+}
+
+/// An operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {verb} {kind:?} {name}")]
+pub(crate) struct Error {
+    pub(crate) verb: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) name: Name,
+    #[source]
+    pub(crate) source: kube::Error,
+}
+
+impl Error {
+    fn code(&self) -> Option<u16> {
+        match &self.source {
+            kube::Error::Api(status) => Some(status.code),
+            _ => None,
+        }
+    }
+
+    /// Says whether somebody else wrote first: no failure, only a reason to look again.
+    pub(crate) fn is_stale(&self) -> bool {
+        matches!(self.code(), Some(404 | 409))
+    }
+
+    /// Says whether the server refused the object, with its words.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        match &self.source {
+            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Some(&status.message),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! objects {
+    ($($kind:ident $scope:ident),+ $(,)?) => {
+        /// A kind that is written here.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum Kind { $($kind),+ }
+
+        /// An object of a kind that is written here.
+        #[derive(Clone, Debug)]
+        pub(crate) enum Object { $($kind(Box<$kind>)),+ }
+
+        $(impl From<$kind> for Object {
+            fn from(object: $kind) -> Self { Self::$kind(Box::new(object)) }
+        })+
+
+        impl Object {
+            pub(crate) fn kind(&self) -> Kind {
+                match self { $(Self::$kind(_) => Kind::$kind),+ }
+            }
+
+            pub(crate) fn meta(&self) -> &ObjectMeta {
+                match self { $(Self::$kind(object) => object.meta()),+ }
+            }
+
+            async fn create(&self, client: &Client, params: &PostParams) -> Result<Self, kube::Error> {
+                match self { $(Self::$kind(object) => {
+                    objects!(@api $scope $kind client self.meta()).create(params, object).await.map(Self::from)
+                })+ }
+            }
+
+            async fn replace(&self, client: &Client, params: &PostParams) -> Result<Self, kube::Error> {
+                let name = self.meta().name.as_deref().unwrap_or_default();
+                match self { $(Self::$kind(object) => {
+                    objects!(@api $scope $kind client self.meta()).replace(name, params, object).await.map(Self::from)
+                })+ }
+            }
+
+            async fn replace_status(&self, client: &Client, params: &PostParams) -> Result<Self, kube::Error> {
+                let name = self.meta().name.as_deref().unwrap_or_default();
+                match self { $(Self::$kind(object) => {
+                    let api = objects!(@api $scope $kind client self.meta());
+                    api.replace_status(name, params, object).await.map(Self::from)
+                })+ }
+            }
+        }
+
+        impl Kind {
+            async fn delete(self, client: &Client, name: &Name, params: &DeleteParams)
+                -> Result<Option<Object>, kube::Error>
+            {
+                let meta = ObjectMeta { namespace: Some(name.namespace.clone()), ..ObjectMeta::default() };
+                match self { $(Self::$kind => {
+                    let answer = objects!(@api $scope $kind client &meta).delete(&name.name, params).await?;
+                    Ok(answer.left().map(Object::from))
+                })+ }
+            }
+        }
+    };
+    (@api namespaced $kind:ident $client:ident $meta:expr) => {
+        Api::<$kind>::namespaced($client.clone(), $meta.namespace.as_deref().unwrap_or_default())
+    };
+    (@api all $kind:ident $client:ident $meta:expr) => {{
+        let _ = $meta;
+        Api::<$kind>::all($client.clone())
+    }};
+}
+
+objects! {
+    Pod namespaced,
+    Node all,
+    Deployment namespaced,
+    ReplicaSet namespaced,
+    DaemonSet namespaced,
+    StatefulSet namespaced,
+    Job namespaced,
+    ControllerRevision namespaced,
+    PersistentVolumeClaim namespaced,
+}
+
+/// Carries one operation out.
+pub(crate) async fn perform(client: &Client, manager: &'static str, op: Op) -> Result<Option<Seen>, Error> {
+    let params = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
+    match op {
+        Op::Create(object) => {
+            let created = object.create(client, &params).await;
+            created.map(|object| Some(Seen::Object(object))).map_err(failed("create", &object))
+        }
+        Op::Ensure(object) => match object.create(client, &params).await {
+            Ok(object) => Ok(Some(Seen::Object(object))),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(source) => Err(failed("create", &object)(source)),
+        },
+        Op::Replace(object) => {
+            let replaced = object.replace(client, &params).await;
+            replaced.map(|object| Some(Seen::Object(object))).map_err(failed("replace", &object))
+        }
+        Op::Status(object) => {
+            let replaced = object.replace_status(client, &params).await;
+            replaced.map(|object| Some(Seen::Object(object))).map_err(failed("write the status of", &object))
+        }
+        Op::Delete { kind, name, uid, grace } => delete(client, kind, name, uid, grace).await,
+        Op::Bind { pod, uid, node } => bind(client, pod, uid, node).await,
+        Op::Prepare(preparation) => {
+            let (pod, uid) = (preparation.pod_name(), preparation.pod_uid());
+            let found = crate::kubelet::prepare::look(client, &preparation).await;
+            Ok(Some(Seen::Prepared { pod, uid, found }))
+        }
+        Op::Note(note) => {
+            note.write(client).await;
+            Ok(None)
+        }
+    }
+}
+
+async fn delete(
+    client: &Client,
+    kind: Kind,
+    name: Name,
+    uid: String,
+    grace: Option<u32>,
+) -> Result<Option<Seen>, Error> {
+    let params = DeleteParams {
+        grace_period_seconds: grace,
+        preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match kind.delete(client, &name, &params).await {
+        // Still there: it waits for its kubelet, or for finalizers.
+        Ok(object) => Ok(object.filter(|object| object.meta().deletion_timestamp.is_some()).map(Seen::Object)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(source) => Err(Error { verb: "delete", kind, name, source }),
+    }
+}
+
+async fn bind(client: &Client, pod: Name, uid: String, node: String) -> Result<Option<Seen>, Error> {
+    let binding = Binding {
+        metadata: ObjectMeta {
+            name: Some(pod.name.clone()),
+            namespace: Some(pod.namespace.clone()),
+            uid: Some(uid),
+            ..ObjectMeta::default()
+        },
+        target: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(node),
+            ..ObjectReference::default()
+        },
+    };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
+    let failed = |source| Error { verb: "bind", kind: Kind::Pod, name: pod.clone(), source };
+    let params = PostParams { field_manager: Some(SCHEDULER.to_owned()), ..PostParams::default() };
+    let bound: Result<serde_json::Value, _> = pods.create_subresource("binding", &pod.name, &params, &binding).await;
+    bound.map_err(failed)?;
+    Ok(None)
+}
+
+fn failed(verb: &'static str, object: &Object) -> impl FnOnce(kube::Error) -> Error + use<> {
+    let (kind, meta) = (object.kind(), object.meta());
+    let name = Name {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().or_else(|| meta.generate_name.clone()).unwrap_or_default(),
+    };
+    move |source| Error { verb, kind, name, source }
+}

@@ -1,0 +1,77 @@
+//! How long simulated things take.
+
+use std::time::Duration;
+
+/// Longest wait between two tries of anything.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(300);
+
+/// What speed 0 leaves of a backoff: none at all would turn a crash loop into a busy loop.
+const BACKOFF_AT_ONCE: f64 = 0.01;
+
+/// Turns the delays of real life into simulated ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    speed: f64,
+}
+
+impl Pace {
+    /// Takes a factor; 0, and what is no positive number, means at once.
+    pub(crate) fn new(speed: f64) -> Self {
+        let speed = if speed.is_finite() && speed > 0.0 { speed } else { 0.0 };
+        Self { speed }
+    }
+
+    /// Scales an ordinary delay.
+    pub(crate) fn delay(self, real: Duration) -> Duration {
+        if self.speed == 0.0 { Duration::ZERO } else { real.div_f64(self.speed) }
+    }
+
+    /// Scales a delay and spreads it by up to a third either way; the same seed gives the same delay.
+    pub(crate) fn spread(self, real: Duration, seed: &[&str]) -> Duration {
+        let share = f64::from(fnv32(seed) % 1000) / 1000.0;
+        self.delay(real.mul_f64(0.67 + 0.66 * share))
+    }
+
+    /// Gives the wait after the `failures`th failure in a row (1 is the first): `first`, doubling,
+    /// up to [`BACKOFF_MAX`], scaled.
+    pub(crate) fn backoff(self, first: Duration, failures: u32) -> Duration {
+        let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let real = doubled.min(BACKOFF_MAX);
+        if self.speed == 0.0 { real.mul_f64(BACKOFF_AT_ONCE) } else { real.div_f64(self.speed) }
+    }
+}
+
+/// The 32-bit FNV-1a hash that Kubernetes makes its pod-template hashes with.
+pub(crate) fn fnv32(parts: &[&str]) -> u32 {
+    let bytes = parts.iter().flat_map(|part| part.bytes());
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_divides_and_zero_means_at_once() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Pace::new(20.0).delay(second), Duration::from_millis(50));
+        assert_eq!(Pace::new(0.0).delay(second), Duration::ZERO);
+        assert_eq!(Pace::new(f64::NAN).delay(second), Duration::ZERO);
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_its_bound_and_never_vanishes() {
+        let first = Duration::from_secs(10);
+        let waits = |speed| [1, 2, 6, 60].map(|n| Pace::new(speed).backoff(first, n).as_secs_f64());
+        assert_eq!(waits(1.0), [10.0, 20.0, 300.0, 300.0]);
+        assert_eq!(waits(0.0), [0.1, 0.2, 3.0, 3.0]);
+    }
+
+    #[test]
+    fn a_seed_always_gives_the_same_delay() {
+        let pace = Pace::new(1.0);
+        let delay = pace.spread(Duration::from_secs(3), &["a", "b"]);
+        assert_eq!(delay, pace.spread(Duration::from_secs(3), &["a", "b"]));
+        assert!(delay >= Duration::from_secs(2) && delay <= Duration::from_secs(4));
+    }
+}
