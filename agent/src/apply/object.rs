@@ -1,0 +1,176 @@
+//! One object of a bundle, and its name in the cluster.
+
+use std::fmt;
+
+use kube::core::GroupVersionKind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// Marks every object that an agent applied, whatever the component: one watch per kind sees them all.
+pub const APPLIED_BY: (&str, &str) = ("lattice.dev/applied-by", "lattice-agent");
+
+/// Names one object in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    /// API group; the core group is empty.
+    pub group: String,
+    /// API version that the bundle uses.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace; empty for what lives in none.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Why a JSON text is no object of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// No JSON object.
+    #[error("object {0} is no JSON object")]
+    Json(usize),
+    /// A required field is missing.
+    #[error("object {0} has no {1}")]
+    Missing(usize, &'static str),
+}
+
+/// One object of a bundle.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its name.
+    pub key: Key,
+    /// What it should be, marked with [`APPLIED_BY`].
+    pub desired: Value,
+}
+
+impl Object {
+    /// Reads the object that stands at `place` of its bundle.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn read(place: usize, json: &[u8]) -> Result<Self, Malformed> {
+        let mut desired: Value = serde_json::from_slice(json).map_err(|_| Malformed::Json(place))?;
+        let text = |pointer: &str| desired.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let missing = |what| move || Malformed::Missing(place, what);
+        let api_version = text("/apiVersion").ok_or_else(missing("apiVersion"))?;
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let key = Key {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: text("/kind").ok_or_else(missing("kind"))?.to_owned(),
+            namespace: text("/metadata/namespace").unwrap_or_default().to_owned(),
+            name: text("/metadata/name").ok_or_else(missing("metadata.name"))?.to_owned(),
+        };
+        mark(&mut desired);
+        Ok(Self { key, desired })
+    }
+
+    /// Short hash of what it should be: equal hashes need no write.
+    pub fn hash(&self) -> String {
+        hash(&self.desired)
+    }
+}
+
+fn mark(desired: &mut Value) {
+    if let Some(metadata) = desired.get_mut("metadata").and_then(Value::as_object_mut) {
+        let labels = metadata.entry("labels").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        if labels.is_null() {
+            *labels = Value::Object(serde_json::Map::new());
+        }
+        if let Some(labels) = labels.as_object_mut() {
+            labels.insert(APPLIED_BY.0.to_owned(), APPLIED_BY.1.into());
+        }
+        // The server sets it; a template that writes `null` would only make noise.
+        metadata.remove("creationTimestamp");
+    }
+}
+
+/// Short hash of a JSON value; the order of its fields does not matter.
+pub fn hash(value: &Value) -> String {
+    let mut hasher = Sha256::new();
+    feed(&mut hasher, value);
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn feed(hasher: &mut Sha256, value: &Value) {
+    match value {
+        Value::Object(fields) => {
+            let mut names: Vec<_> = fields.keys().collect();
+            names.sort_unstable();
+            hasher.update(b"{");
+            for name in names {
+                hasher.update(name.as_bytes());
+                hasher.update([0]);
+                feed(hasher, &fields[name]);
+            }
+            hasher.update(b"}");
+        }
+        Value::Array(items) => {
+            hasher.update(b"[");
+            items.iter().for_each(|item| feed(hasher, item));
+            hasher.update(b"]");
+        }
+        scalar => hasher.update(scalar.to_string().as_bytes()),
+    }
+    hasher.update([1]);
+}
+
+impl Key {
+    /// Its kind, for discovery.
+    pub fn gvk(&self) -> GroupVersionKind {
+        GroupVersionKind::gvk(&self.group, &self.version, &self.kind)
+    }
+
+    /// Whether two keys name the same object, whatever version they use.
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+
+    /// What names the object apart from the API version.
+    pub fn identity(&self) -> (&str, &str, &str, &str) {
+        (&self.group, &self.kind, &self.namespace, &self.name)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_read_and_marked() {
+        let text =
+            br#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"cilium","namespace":"kube-system"}}"#;
+        let object = Object::read(0, text).unwrap();
+        assert_eq!(object.key.to_string(), "DaemonSet kube-system/cilium");
+        assert_eq!(object.desired["metadata"]["labels"]["lattice.dev/applied-by"], "lattice-agent");
+    }
+
+    #[test]
+    fn what_names_no_object_is_refused() {
+        for bad in ["", "[]", r#"{"kind":"A"}"#, r#"{"apiVersion":"v1","kind":"A","metadata":{"generateName":"x"}}"#] {
+            assert!(Object::read(3, bad.as_bytes()).is_err(), "{bad} should be refused");
+        }
+    }
+
+    #[test]
+    fn hashes_do_not_depend_on_the_order_of_fields() {
+        assert_eq!(hash(&json!({"a": 1, "b": [1, 2]})), hash(&json!({"b": [1, 2], "a": 1})));
+        for other in [json!({"a": 1, "b": [2, 1]}), json!({"a": "1", "b": [1, 2]}), json!({"a": 1, "b": [[1], 2]})] {
+            assert_ne!(hash(&json!({"a": 1, "b": [1, 2]})), hash(&other));
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Keeps one session with the parent: Resolving → Dialing → Connected → Resolving …, and Draining at the end.
+//!
+//! Each state is a function that returns the next one. **Guarantees**: every wait has a bound; failures wait with full
+//! jitter, 1 to 30 s, and the wait starts anew only after 30 s of a stable session; the end of the process lets open
+//! exchanges finish for a bounded time.
+
+mod address;
+mod race;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lattice_protocol::limits::DRAIN_TIMEOUT;
+use lattice_protocol::transport::{CloseCode, Closed, Session, Transport, quic};
+use lattice_protocol::{clock, tls};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use address::Address;
+
+use crate::backoff::Backoff;
+use crate::identity::{self, Enrolment, Identity, Keeper};
+use crate::notice::Notices;
+use crate::observe;
+use crate::serve::Acceptor;
+
+/// First and longest wait between failed dials. Lower makes a storm when a parent returns; higher keeps clusters away.
+const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// A session that lived this long proves that the way works: the next failure starts with a short wait.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// Wait after a newer session took over: another agent runs with this identity, and the two must not fight.
+const WAIT_SUPERSEDED: Duration = Duration::from_secs(60);
+
+/// Wait after the parent took the identity away: nothing but a person can change that.
+const WAIT_REVOKED: Duration = Duration::from_secs(600);
+
+/// Longest wait for a name to resolve.
+const RESOLVE_AT_MOST: Duration = Duration::from_secs(5);
+
+/// How the connection to the parent stands, for metrics and `/readyz`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Since when it is connected, and by what; none while it is not.
+    pub connected: Option<(jiff::Timestamp, Transport)>,
+    /// Why it is not, or was not before.
+    pub last_failure: String,
+    /// Sessions so far.
+    pub sessions: u64,
+    /// Failed tries so far.
+    pub failures: u64,
+}
+
+/// What the dialler needs.
+#[derive(Debug)]
+pub struct Dialler {
+    /// Where the parent listens.
+    pub endpoints: Vec<Address>,
+    /// How to enrol when there is no identity yet.
+    pub enrolment: Enrolment,
+    /// Where the identity is kept.
+    pub keeper: Keeper,
+    /// Who the cluster is.
+    pub api: observe::Api,
+    /// Takes the parent's streams.
+    pub acceptor: Acceptor,
+    /// Tells people on the child.
+    pub notices: Notices,
+    /// Tells the rest of the process.
+    pub link: watch::Sender<Link>,
+    /// The end of the process.
+    pub stop: CancellationToken,
+}
+
+/// Where the machine is. A state owns what it needs.
+enum State {
+    /// Getting an identity and addresses.
+    Resolving,
+    /// Trying every address.
+    Dialing(Arc<Identity>, Vec<std::net::SocketAddr>),
+    /// Serving the parent.
+    Connected(Session),
+    /// Letting open exchanges finish.
+    Draining(Session),
+    /// The process ends.
+    Stopped,
+}
+
+/// Runs until the process ends.
+pub async fn run(dialler: Dialler) {
+    let mut machine = Machine { dialler, backoff: Backoff::new(WAIT.0, WAIT.1), identity: None };
+    let mut state = State::Resolving;
+    loop {
+        state = match state {
+            State::Resolving => machine.resolve().await,
+            State::Dialing(identity, addresses) => machine.dial(identity, addresses).await,
+            State::Connected(session) => machine.serve(session).await,
+            State::Draining(session) => machine.drain(session).await,
+            State::Stopped => return,
+        };
+    }
+}
+
+struct Machine {
+    dialler: Dialler,
+    backoff: Backoff,
+    identity: Option<Arc<Identity>>,
+}
+
+impl Machine {
+    /// Gets an identity, then the addresses of every endpoint.
+    async fn resolve(&mut self) -> State {
+        let stop = self.dialler.stop.clone();
+        let resolving = async {
+            let identity = match &self.identity {
+                Some(identity) => Arc::clone(identity),
+                None => self.obtain().await?,
+            };
+            let addresses = address::resolve_all(&self.dialler.endpoints, RESOLVE_AT_MOST).await;
+            if addresses.is_empty() {
+                let names: Vec<_> = self.dialler.endpoints.iter().map(ToString::to_string).collect();
+                return Err(Failure::DialFailed(format!("no address is known for {}", names.join(", "))));
+            }
+            Ok((identity, addresses))
+        };
+        match stop.run_until_cancelled(resolving).await {
+            None => State::Stopped,
+            Some(Ok((identity, addresses))) => {
+                self.identity = Some(Arc::clone(&identity));
+                State::Dialing(identity, addresses)
+            }
+            Some(Err(failure)) => self.fail(failure, None).await,
+        }
+    }
+
+    async fn obtain(&self) -> Result<Arc<Identity>, Failure> {
+        let uid = self.dialler.api.kube_system_uid().await;
+        let uid = uid.map_err(|error| Failure::Enrolment(format!("the cluster's own API does not answer: {error}")))?;
+        let obtained = identity::obtain(&self.dialler.keeper, &self.dialler.enrolment, &uid).await;
+        obtained.map(Arc::new).map_err(|error| Failure::Enrolment(chain(&error)))
+    }
+
+    /// Dials every address, a little apart; the first handshake wins.
+    #[tracing::instrument(name = "tunnel.dial", skip_all, fields(
+        cluster.name = %self.dialler.enrolment.cluster, attempt = self.backoff.failures() + 1,
+        otel.status_code = tracing::field::Empty, otel.status_description = tracing::field::Empty,
+    ))]
+    async fn dial(&mut self, identity: Arc<Identity>, addresses: Vec<std::net::SocketAddr>) -> State {
+        if identity.not_after <= clock::now() {
+            self.identity = None;
+            let why = format!("the certificate ended at {}", identity.not_after);
+            return self.fail(Failure::DialFailed(why), None).await;
+        }
+        let config = tls::tunnel_client(&identity.credentials, &identity.ca, &self.dialler.enrolment.trust_domain)
+            .map_err(|error| chain(&error))
+            .and_then(|config| quic::client_config(Arc::new(config)).map_err(|error| chain(&error)));
+        let stop = self.dialler.stop.clone();
+        let dialled = match config {
+            Ok(config) => match stop.run_until_cancelled(race::first(addresses, config)).await {
+                Some(dialled) => dialled,
+                None => return State::Stopped,
+            },
+            Err(why) => Err(why),
+        };
+        match dialled {
+            Ok(session) => State::Connected(session),
+            Err(why) => {
+                let span = tracing::Span::current();
+                span.record("otel.status_code", "ERROR").record("otel.status_description", why.as_str());
+                self.fail(Failure::DialFailed(why), None).await
+            }
+        }
+    }
+
+    /// Takes the parent's streams until the session or the process ends.
+    async fn serve(&mut self, session: Session) -> State {
+        let began = Instant::now();
+        let transport = session.transport();
+        self.dialler.link.send_modify(|link| {
+            link.connected = Some((clock::now(), transport));
+            link.sessions += 1;
+        });
+        tracing::info!(remote = %session.remote(), transport = transport.as_str(), "connected");
+        let stop = self.dialler.stop.clone();
+        if stop.run_until_cancelled(self.dialler.acceptor.accept(&session)).await.is_none() {
+            return State::Draining(session);
+        }
+        let closed = session.closed().await;
+        if began.elapsed() >= STABLE_AFTER {
+            self.backoff.reset();
+        }
+        tracing::info!(reason = %closed, seconds = began.elapsed().as_secs(), "connection lost");
+        let wait = match &closed {
+            Closed::Peer { code: CloseCode::Superseded, .. } => Some(WAIT_SUPERSEDED),
+            Closed::Peer { code: CloseCode::Revoked, .. } => Some(WAIT_REVOKED),
+            _ => None,
+        };
+        if let Closed::Peer { code: CloseCode::UnknownIdentity, .. } = &closed {
+            // The stored certificate is not the last one that was issued: perhaps a newer one is stored by now.
+            self.identity = None;
+        }
+        self.fail(Failure::ConnectionLost(closed.to_string()), wait).await
+    }
+
+    /// Takes no more streams, and lets open ones finish.
+    async fn drain(&mut self, session: Session) -> State {
+        let open = self.dialler.acceptor.idle();
+        if tokio::time::timeout(DRAIN_TIMEOUT, open).await.is_err() {
+            tracing::debug!("open exchanges are cut");
+        }
+        session.close(CloseCode::Draining, "the agent stops");
+        // Lets the close leave; the process may end right after this.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        State::Stopped
+    }
+
+    /// Tells of a failure and waits, for `wait` or by the backoff.
+    async fn fail(&mut self, failure: Failure, wait: Option<Duration>) -> State {
+        let wait = wait.unwrap_or_else(|| self.backoff.next_wait());
+        let why = failure.to_string();
+        self.dialler.link.send_modify(|link| {
+            link.connected = None;
+            link.failures += 1;
+            link.last_failure.clone_from(&why);
+        });
+        tracing::warn!(reason = failure.word(), error = %why, wait_ms = wait.as_millis(), "not connected");
+        self.dialler.notices.warn(failure.word(), "Connect", &why);
+        match self.dialler.stop.run_until_cancelled(tokio::time::sleep(wait)).await {
+            Some(()) => State::Resolving,
+            None => State::Stopped,
+        }
+    }
+}
+
+/// Why there is no session. Never carries a secret.
+enum Failure {
+    /// No identity.
+    Enrolment(String),
+    /// No handshake.
+    DialFailed(String),
+    /// The session ended.
+    ConnectionLost(String),
+}
+
+impl Failure {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Enrolment(_) => "EnrolmentFailed",
+            Self::DialFailed(_) => "DialFailed",
+            Self::ConnectionLost(_) => "ConnectionLost",
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Enrolment(why) | Self::DialFailed(why) | Self::ConnectionLost(why) => f.write_str(why),
+        }
+    }
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

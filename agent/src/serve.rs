@@ -1,0 +1,114 @@
+//! What the parent may ask on a session: gRPC on `G` streams, the Kubernetes API on `H` streams.
+
+mod components;
+mod health;
+mod proxy;
+mod spans;
+
+use std::time::Duration;
+
+use lattice_protocol::limits::GRPC_MESSAGE_BYTES_MAX;
+use lattice_protocol::task::{self, Kind};
+use lattice_protocol::telemetry::Exporter;
+use lattice_protocol::transport::{Accepted, Incoming, IncomingSender, Session, Tag};
+use lattice_protocol::v1::components_server::ComponentsServer;
+use lattice_protocol::v1::health_server::HealthServer;
+use lattice_protocol::v1::telemetry_server::TelemetryServer;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+
+pub use proxy::Proxy;
+
+use crate::apply::Engine;
+use crate::observe::{Api, Observed};
+
+/// HTTP/2 windows of a gRPC stream and of its connection, bytes. Larger ones make bundles faster on long links; smaller
+/// ones bound what a parent can make us hold.
+const WINDOWS: (u32, u32) = (1 << 20, 2 << 20);
+
+/// Longest that one call may take to be answered; streams are not bound by it.
+const CALL_AT_MOST: Duration = Duration::from_secs(60);
+
+/// Serves gRPC until the process ends.
+pub async fn grpc(
+    incoming: Incoming,
+    observed: Observed,
+    api: Api,
+    engine: Engine,
+    exporter: Exporter,
+    stop: CancellationToken,
+) {
+    let components = ComponentsServer::new(components::Service::new(engine))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    let served = Server::builder()
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
+        .timeout(CALL_AT_MOST)
+        .add_service(HealthServer::new(health::Service::new(observed, api)))
+        .add_service(components)
+        .add_service(TelemetryServer::new(spans::Service::new(exporter)))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(error = %error, "grpc server ended");
+    }
+}
+
+/// Hands the parent's streams to those who serve them.
+#[derive(Debug)]
+pub struct Acceptor {
+    grpc: IncomingSender,
+    proxy: Proxy,
+    exchanges: TaskTracker,
+}
+
+impl Acceptor {
+    /// Hands `G` streams to `grpc` and `H` streams to `proxy`.
+    pub fn new(grpc: IncomingSender, proxy: Proxy) -> Self {
+        let exchanges = TaskTracker::new();
+        exchanges.close();
+        Self { grpc, proxy, exchanges }
+    }
+
+    /// Accepts streams until the session ends.
+    ///
+    /// # Cancel safety
+    /// May be dropped; streams that were accepted go on.
+    pub async fn accept(&self, session: &Session) {
+        while let Ok(accepted) = session.accept().await {
+            let (grpc, proxy, session) = (self.grpc.clone(), self.proxy.clone(), session.clone());
+            let serve = async move {
+                if let Some(stream) = route(accepted, &grpc, &session).await {
+                    proxy.serve(stream).await;
+                }
+            };
+            task::spawn("serve.stream", Kind::Request, self.exchanges.track_future(serve));
+        }
+    }
+
+    /// Waits until no exchange is open.
+    pub async fn idle(&self) {
+        self.exchanges.wait().await;
+    }
+}
+
+/// Hands a gRPC stream over; returns an HTTP one.
+async fn route(
+    accepted: Accepted,
+    grpc: &IncomingSender,
+    session: &Session,
+) -> Option<lattice_protocol::transport::Stream> {
+    match accepted.tagged().await {
+        Ok((Tag::Grpc, stream)) => {
+            grpc.hand_over(session, stream);
+            None
+        }
+        Ok((Tag::Http, stream)) => Some(stream),
+        Err(error) => {
+            tracing::debug!(error = %error, "stream refused");
+            None
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The cluster's Kubernetes API for the parent: one HTTP exchange per stream, sent on with the agent's credentials.
+//!
+//! Requests are held whole, within a bound, because the client library sends nothing else; answers stream. The caller was
+//! authenticated and authorised by the parent; what it may do here is what the agent's ServiceAccount may do, or what the
+//! user may whom the parent asks to impersonate.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use kube::client::Body;
+use lattice_protocol::limits::REQUEST_BODY_BYTES_MAX;
+use lattice_protocol::task::{self, Kind};
+use lattice_protocol::transport::{Stream, serve_exchange};
+
+/// Headers that belong to one hop (RFC 9110, 7.6.1), or name whom the parent talked to.
+const DROPPED: [HeaderName; 8] = [
+    HOST,
+    AUTHORIZATION,
+    CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>;
+
+/// Sends requests on to the local API server.
+#[derive(Clone)]
+pub struct Proxy(kube::Client);
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proxy")
+    }
+}
+
+impl Proxy {
+    /// Sends requests on through `client`, which must not repeat them by itself.
+    pub fn new(client: kube::Client) -> Self {
+        Self(client)
+    }
+
+    /// Serves the one exchange of a stream.
+    pub async fn serve(&self, stream: Stream) {
+        let client = self.0.clone();
+        let answer = service_fn(move |request| {
+            let client = client.clone();
+            async move { Ok::<_, Infallible>(answer(&client, request).await) }
+        });
+        if let Err(error) = serve_exchange(stream, answer).await {
+            tracing::debug!(error = %error, "proxied exchange broken off");
+        }
+    }
+}
+
+async fn answer(client: &kube::Client, mut request: Request<Incoming>) -> Response<AnswerBody> {
+    let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let request = match prepare(request).await {
+        Ok(request) => request,
+        Err((code, reason, message)) => return status(code, reason, &message),
+    };
+    let mut response = match client.send(request).await {
+        Ok(response) => response,
+        Err(error) => {
+            let why = crate::dial::chain(&error);
+            tracing::debug!(error = %why, "local api does not answer");
+            let message = format!("the cluster's own API server does not answer its agent: {why}");
+            return status(StatusCode::BAD_GATEWAY, "ServiceUnavailable", &message);
+        }
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(upgrade) = upgrade
+    {
+        splice(upgrade, hyper::upgrade::on(&mut response));
+        // The upgrade's own headers say what both ends speak from here on.
+        return response.map(|_| Full::default().map_err(|never: Infallible| match never {}).boxed_unsync());
+    }
+    drop_hop_headers(response.headers_mut());
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
+/// Makes the request that goes to the local API server.
+async fn prepare(request: Request<Incoming>) -> Result<Request<Body>, (StatusCode, &'static str, String)> {
+    let bad = |message: &str| (StatusCode::BAD_REQUEST, "BadRequest", message.to_owned());
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().ok_or_else(|| bad("the request names no path"))?;
+    parts.uri = path.as_str().parse().map_err(|_| bad("the request's path is malformed"))?;
+    let upgrades = parts.headers.contains_key(UPGRADE);
+    drop_hop_headers(&mut parts.headers);
+    if upgrades {
+        parts.headers.insert(CONNECTION, http::HeaderValue::from_static("Upgrade"));
+    }
+    let body = match Limited::new(body, REQUEST_BODY_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            let message = format!("the request's body is larger than {REQUEST_BODY_BYTES_MAX} bytes");
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message));
+        }
+        Err(_) => return Err(bad("the request's body broke off")),
+    };
+    parts.version = http::Version::HTTP_11;
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+fn drop_hop_headers(headers: &mut HeaderMap) {
+    // What `Connection` names belongs to that hop as well.
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != UPGRADE)
+        .collect();
+    for name in named.iter().chain(&DROPPED) {
+        headers.remove(name);
+    }
+}
+
+/// Carries raw bytes both ways until both ends are done.
+fn splice(parent: hyper::upgrade::OnUpgrade, child: hyper::upgrade::OnUpgrade) {
+    task::spawn("serve.upgraded", Kind::Request, async move {
+        let (parent, child) = match (parent.await, child.await) {
+            (Ok(parent), Ok(child)) => (parent, child),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::debug!(error = %error, "upgrade failed");
+                return;
+            }
+        };
+        let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(parent), &mut TokioIo::new(child)).await;
+        if let Err(error) = copied {
+            tracing::debug!(error = %error, "upgraded exchange broken off");
+        }
+    });
+}
+
+/// An answer of our own, in the form that Kubernetes' clients read.
+fn status(code: StatusCode, reason: &str, message: &str) -> Response<AnswerBody> {
+    let body = serde_json::json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+        "reason": reason, "message": message, "code": code.as_u16(),
+    });
+    let body = Full::new(Bytes::from(body.to_string())).map_err(|never: Infallible| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
