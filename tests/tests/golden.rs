@@ -12,6 +12,8 @@ mod files;
 mod input;
 #[path = "golden/schema.rs"]
 mod schema;
+#[path = "golden/scripts.rs"]
+mod scripts;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,6 +47,9 @@ fn clusters_render_as_written_down() {
             let name = format!("{:02}-{}-{}.yaml", at + 1, object.kind(), object.name());
             golden.check(&name, &files::yaml(object.object()));
         }
+        let files = scripts::inline_files(scenario);
+        let text: String = files.iter().map(|(path, text)| format!("##### {path}\n{}\n", text.trim_end())).collect();
+        golden.check("files-of-control-plane-nodes.txt", &text);
         golden.finish();
     }
 }

@@ -109,9 +109,13 @@ pub(super) fn render(engine: &Engine, library: &Library, context: &AgentContext)
         token_base64: &token_base64,
         environment: &context.environment,
     };
+    documents(engine, library, &view).map_err(|error| error.without(&[&context.token.0, &token_base64]))
+}
+
+fn documents(engine: &Engine, library: &Library, view: &View<'_>) -> Result<AgentManifest, Error> {
     let mut manifest = Zeroizing::new(String::new());
     for template in library.below("agent").filter(|path| path.ends_with(".yaml.j2")) {
-        let text = Zeroizing::new(engine.render(template, &view)?);
+        let text = Zeroizing::new(engine.render(template, view)?);
         let object = object::one(template, &text)?;
         let (api_version, kind) = (object::text(&object, "/apiVersion"), object::text(&object, "/kind"));
         if !KINDS.contains(&(api_version, kind)) {

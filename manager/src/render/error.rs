@@ -95,6 +95,17 @@ impl Error {
         }
     }
 
+    /// The error with secrets taken out of its words: a wrong template may put one where a kind or a name belongs.
+    pub(super) fn without(mut self, secrets: &[&str]) -> Self {
+        if let Error::Template { problem, .. } | Error::Object { problem, .. } = &mut self {
+            redact(problem, secrets);
+        }
+        if let Error::Object { object, .. } = &mut self {
+            redact(object, secrets);
+        }
+        self
+    }
+
     /// An error of a template from the engine's; values of the context never get into it.
     pub(crate) fn engine(error: &minijinja::Error) -> Self {
         // The innermost error knows the template that really failed when one includes another.
@@ -110,6 +121,14 @@ impl Error {
             template: inner.name().unwrap_or("<unnamed>").to_owned(),
             line: inner.line().unwrap_or(0),
             problem,
+        }
+    }
+}
+
+fn redact(text: &mut String, secrets: &[&str]) {
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        if text.contains(secret) {
+            *text = text.replace(secret, "[redacted]");
         }
     }
 }
