@@ -22,8 +22,9 @@ pub mod vault;
 use std::future::Future;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 
 pub use apply::{Applied, FIELD_MANAGER, Policy, applied_hash};
@@ -33,7 +34,7 @@ pub use event::{EventNote, Severity};
 pub use fence::{Fence, FenceKeeper};
 pub use kinds::{Kind, Kinds, Resource};
 pub use lease::{LeaseRecord, LeaseSeen};
-pub use meta::{CLUSTER_NAME_LABEL, CLUSTER_UID_LABEL, FINALIZER, IN_USE_FINALIZER, cluster_labels};
+pub use meta::cluster_labels;
 pub use secret::{SecretData, StoredSecret};
 pub use status::STATUS_MANAGER;
 
@@ -76,7 +77,23 @@ impl Store {
         self.call("read", &what.object(name), self.api(what).get_opt(name)).await
     }
 
-    /// Deletes one object in the foreground of its dependants' garbage collection; content with "never existed".
+    /// Reads the metadata of one object from the API: all that is needed of a Secret that somebody else owns.
+    pub async fn read_metadata(&self, what: &Resource, name: &str) -> Result<Option<ObjectMeta>, Error> {
+        let found = self.call("read", &what.object(name), self.api(what).get_metadata_opt(name)).await?;
+        Ok(found.map(|found| found.metadata))
+    }
+
+    /// Reads the metadata of every object of a kind that a label selector matches; none when the kind is not served.
+    pub async fn list_metadata(&self, what: &Resource, selector: &str) -> Result<Vec<ObjectMeta>, Error> {
+        let params = ListParams::default().labels(selector);
+        match self.call("list", &what.object("*"), self.api(what).list_metadata(&params)).await {
+            Ok(list) => Ok(list.items.into_iter().map(|item| item.metadata).collect()),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes one object, its dependants after it; content with "never existed".
     ///
     /// `uid`, when given, must be the object's: a namesake that was created since is left alone.
     pub async fn delete(&self, what: &Resource, name: &str, uid: Option<&str>) -> Result<(), Error> {

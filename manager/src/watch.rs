@@ -11,6 +11,5 @@ mod informer;
 mod sinks;
 
 pub use attention::Attention;
-pub use crds::{CORE_KINDS, is_infrastructure};
 pub use election::{Election, LEASE_DURATION, Leadership};
 pub use informer::Informers;

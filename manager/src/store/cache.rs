@@ -51,8 +51,10 @@ pub struct CrdFacts {
 pub struct SecretFacts {
     /// Metadata, managed fields left out.
     pub metadata: ObjectMeta,
-    /// sha256 of each value, in hex.
+    /// sha256 of each value that is not empty, in hex.
     pub digests: BTreeMap<String, String>,
+    /// What is wrong with values, in words that do not quote them.
+    pub problems: Vec<String>,
 }
 
 /// What there is in the namespace of one cluster.

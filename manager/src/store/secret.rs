@@ -73,6 +73,7 @@ impl Store {
         namespace: &str,
         name: &str,
         labels: BTreeMap<String, String>,
+        annotations: BTreeMap<String, String>,
         data: &SecretData,
     ) -> Result<(), Error> {
         self.fence.check()?;
@@ -81,6 +82,7 @@ impl Store {
                 name: Some(name.to_owned()),
                 namespace: Some(namespace.to_owned()),
                 labels: Some(labels),
+                annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
                 ..ObjectMeta::default()
             },
             type_: Some("Opaque".to_owned()),

@@ -8,22 +8,11 @@ use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 
 use super::informer::{Informers, Sink};
+use crate::lifecycle::mirror;
 use crate::store::{CrdFacts, Kind};
 
 /// Contract of Cluster API that we speak. A definition's label of this name lists the versions that follow it.
 const CONTRACT: &str = "v1beta2";
-/// Group of every infrastructure provider.
-const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
-
-/// The kinds that every cluster needs, as group and kind.
-pub const CORE_KINDS: [(&str, &str); 5] = [
-    ("cluster.x-k8s.io", "Cluster"),
-    ("cluster.x-k8s.io", "Machine"),
-    ("cluster.x-k8s.io", "MachineDeployment"),
-    ("cluster.x-k8s.io", "MachineHealthCheck"),
-    ("controlplane.cluster.x-k8s.io", "KubeadmControlPlane"),
-];
-
 /// Follows the definitions.
 pub(super) struct CrdSink {
     informers: Informers,
@@ -85,32 +74,26 @@ impl Sink<CustomResourceDefinition> for CrdSink {
     }
 }
 
-/// Whether a kind is an infrastructure provider's cluster or machine.
-pub fn is_infrastructure(kind: &Kind) -> bool {
-    kind.group == INFRASTRUCTURE && (kind.kind.ends_with("Cluster") || kind.kind.ends_with("Machine"))
-}
-
 /// Whether objects of a definition are worth a watch, and served in a version that we can read.
 pub(super) fn is_watched(crd: &CrdFacts) -> bool {
-    if is_infrastructure(&crd.kind) {
-        return crd.versions.contains(&crd.version);
-    }
-    definition::required().any(|kind| kind == crd.kind) && crd.versions.contains(CONTRACT)
+    definition::followed().any(|kind| kind == crd.kind) && crd.versions.contains(&crd.version)
 }
 
 /// Reading of definitions.
 pub(super) mod definition {
-    use super::{BTreeSet, CONTRACT, CORE_KINDS, CrdFacts, CustomResourceDefinition, Kind, is_infrastructure};
+    use super::{BTreeSet, CONTRACT, CrdFacts, CustomResourceDefinition, Kind, mirror};
+    use crate::api::ProviderType;
 
-    pub(in crate::watch) fn required() -> impl Iterator<Item = Kind> {
-        CORE_KINDS.iter().map(|(group, kind)| Kind::new(group, kind))
+    /// Every kind that some cluster may need.
+    pub(in crate::watch) fn followed() -> impl Iterator<Item = Kind> {
+        [ProviderType::Docker, ProviderType::Proxmox, ProviderType::Aws]
+            .into_iter()
+            .flat_map(mirror::kinds)
+            .map(|(group, kind)| Kind::new(group, kind))
     }
 
     pub(in crate::watch) fn concerns_us(crd: &CrdFacts) -> bool {
-        crd.kind.group.ends_with("cluster.x-k8s.io")
-            && (is_infrastructure(&crd.kind)
-                || required().any(|kind| kind == crd.kind)
-                || crd.kind.kind.ends_with("Template"))
+        followed().any(|kind| kind == crd.kind)
     }
 
     pub(in crate::watch) fn read(crd: &CustomResourceDefinition) -> CrdFacts {
@@ -122,10 +105,11 @@ pub(super) mod definition {
             labels.get(&format!("cluster.x-k8s.io/{CONTRACT}")).and_then(|v| v.rsplit('_').next()).map(str::to_owned)
         });
         let kind = Kind::new(&spec.group, &spec.names.kind);
-        let version = if required().any(|core| core == kind) {
-            CONTRACT.to_owned()
-        } else {
+        // Cluster API's own kinds are of one release: contract and version have one name.
+        let version = if kind.group == mirror::INFRASTRUCTURE {
             label.filter(|version| versions.contains(version)).or(stored).unwrap_or_default()
+        } else {
+            CONTRACT.to_owned()
         };
         let established = crd
             .status
@@ -158,16 +142,17 @@ mod tests {
 
     #[test]
     fn the_contract_label_names_the_version_of_a_provider() {
-        let facts = crd(INFRASTRUCTURE, "ProxmoxCluster", &[("v1alpha1", true), ("v1alpha2", false)], Some("v1alpha2"));
+        let versions = [("v1alpha1", true), ("v1alpha2", false)];
+        let facts = crd(mirror::INFRASTRUCTURE, "ProxmoxCluster", &versions, Some("v1alpha2"));
         assert_eq!(facts.version, "v1alpha2");
         assert!(is_watched(&facts));
-        let unlabelled = crd(INFRASTRUCTURE, "DevMachine", &[("v1beta2", true)], None);
+        let unlabelled = crd(mirror::INFRASTRUCTURE, "DevMachine", &[("v1beta2", true)], None);
         assert_eq!(unlabelled.version, "v1beta2");
     }
 
     #[test]
-    fn templates_and_old_contracts_are_not_watched() {
-        assert!(!is_watched(&crd(INFRASTRUCTURE, "ProxmoxMachineTemplate", &[("v1alpha2", true)], None)));
+    fn foreign_kinds_and_old_contracts_are_not_watched() {
+        assert!(!is_watched(&crd(mirror::INFRASTRUCTURE, "VSphereMachine", &[("v1beta2", true)], None)));
         assert!(!is_watched(&crd("cluster.x-k8s.io", "Cluster", &[("v1beta1", true)], None)));
         assert!(is_watched(&crd("cluster.x-k8s.io", "Cluster", &[("v1beta1", false), ("v1beta2", true)], None)));
     }

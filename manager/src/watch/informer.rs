@@ -113,7 +113,7 @@ impl Informers {
                 running.insert(crd.kind.clone(), (crd.version.clone(), self.watch_objects(crd)));
             }
         }
-        for kind in definition::required().filter(|kind| !running.contains_key(kind)) {
+        for kind in definition::followed().filter(|kind| !running.contains_key(kind)) {
             self.cache.set_kind(&kind, KindState::Absent);
         }
         self.look_at_all();

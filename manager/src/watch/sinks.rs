@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Attention;
 use super::credentials::CredentialWatches;
 use super::informer::{Informers, Sink};
-use crate::api::{InfraProvider, LatticeCluster};
+use crate::api::{ClusterName, InfraProvider, LABEL_CLUSTER_NAME, LatticeCluster, SYSTEM_NAMESPACE};
 use crate::store::{Cache, Kind, KindState, SecretFacts, cluster_of, digest};
 
 /// Informs about `LatticeCluster`.
@@ -182,23 +182,24 @@ impl SecretSink {
 
 impl Sink<Secret> for SecretSink {
     fn apply(&mut self, object: Secret) {
-        let namespace = object.namespace().unwrap_or_default();
-        if cluster_of(&namespace).is_some() {
+        if let Some(namespace) = filed_under(&object) {
             self.cache.put_secret(&namespace, facts(object));
             self.mark(&namespace);
         }
     }
 
     fn delete(&mut self, object: Secret) {
-        let namespace = object.namespace().unwrap_or_default();
-        self.cache.remove_secret(&namespace, &object.name_any());
-        self.mark(&namespace);
+        if let Some(namespace) = filed_under(&object) {
+            self.cache.remove_secret(&namespace, &object.name_any());
+            self.mark(&namespace);
+        }
     }
 
     fn listed(&mut self, keys: &BTreeSet<(String, String)>) {
         for namespace in self.cache.namespaces() {
-            for name in self.cache.objects(&namespace).secrets.keys() {
-                if !keys.contains(&(namespace.clone(), name.clone())) {
+            for (name, secret) in &self.cache.objects(&namespace).secrets {
+                let lives_in = secret.metadata.namespace.clone().unwrap_or_default();
+                if !keys.contains(&(lives_in, name.clone())) {
                     self.cache.remove_secret(&namespace, name);
                     self.mark(&namespace);
                 }
@@ -247,11 +248,22 @@ impl Sink<PartialObjectMeta<Namespace>> for NamespaceSink {
     }
 }
 
+/// The namespace whose cluster a Secret is about: its own, or for one of ours in the system namespace its label's.
+fn filed_under(secret: &Secret) -> Option<String> {
+    let namespace = secret.namespace()?;
+    if namespace == SYSTEM_NAMESPACE {
+        let name = secret.labels().get(LABEL_CLUSTER_NAME)?.parse::<ClusterName>().ok()?;
+        return Some(name.namespace());
+    }
+    cluster_of(&namespace).map(|_| namespace.clone())
+}
+
 /// Reads a Secret down to what may be kept in memory.
 pub(super) fn facts(secret: Secret) -> SecretFacts {
     let mut metadata = secret.metadata;
     metadata.managed_fields = None;
-    let digests =
-        secret.data.unwrap_or_default().into_iter().map(|(key, ByteString(value))| (key, digest(&value))).collect();
-    SecretFacts { metadata, digests }
+    let data = secret.data.unwrap_or_default();
+    let filled = data.into_iter().filter(|(_, ByteString(value))| !value.is_empty());
+    let digests = filled.map(|(key, ByteString(value))| (key, digest(&value))).collect();
+    SecretFacts { metadata, digests, problems: Vec::new() }
 }

@@ -1,0 +1,241 @@
+//! The Secrets of a cluster: credentials of its provider, its enrolment, and Cluster API's way to it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use lattice_protocol::token::{JoinToken, TokenHash};
+use serde_json::json;
+
+use super::provider::credentials_name;
+use super::{Error, Performer, Subject};
+use crate::api::ClusterName;
+use crate::gateway::{Gateway, TokenStanding};
+use crate::store::{SecretData, StoredSecret, cluster_labels, digest};
+
+/// Annotation of the kubeconfig Secret: hash of its bearer token, which the proxy compares.
+pub const CREDENTIAL_HASH: &str = "lattice.dev/credential-hash";
+/// Annotation of the kubeconfig Secret: digest of its value, which tells an edit from what we wrote.
+pub const VALUE_DIGEST: &str = "lattice.dev/value-digest";
+/// Annotation of the kubeconfig Secret: digest of the address and CA that it was made for.
+pub const MADE_FOR: &str = "lattice.dev/made-for";
+
+/// Bytes of the bearer token that Cluster API gets.
+const CREDENTIAL_BYTES: usize = 32;
+/// Key of a kubeconfig Secret, by Cluster API's contract.
+const KUBECONFIG_KEY: &str = "value";
+const TOKEN_KEY: &str = "token";
+
+/// Names of a cluster's Secrets.
+pub(crate) fn enrolment_name(cluster: &ClusterName) -> String {
+    format!("{cluster}-enroll")
+}
+
+/// See [`enrolment_name`].
+pub(crate) fn kubeconfig_name(cluster: &ClusterName) -> String {
+    format!("{cluster}-kubeconfig")
+}
+
+/// What the values of a cluster's enrolment Secret should be, the token apart.
+pub(crate) fn enrolment_values(gateway: &Gateway) -> [(&'static str, String); 2] {
+    let urls = gateway.bootstrap_urls().iter().fold(String::new(), |text, url| text + url + "\n");
+    [("ca.crt", gateway.ca_pem().to_owned()), ("bootstrap-urls", urls)]
+}
+
+/// What a cluster's kubeconfig should lead to.
+#[derive(Clone, Debug)]
+pub struct KubeconfigPlan {
+    server: String,
+    ca_pem: String,
+}
+
+impl KubeconfigPlan {
+    /// Reads it off the gateway; none without an external address.
+    pub fn new(gateway: &Gateway, cluster: &ClusterName) -> Option<Self> {
+        Some(Self { server: gateway.proxy_url(cluster)?, ca_pem: gateway.ca_pem().to_owned() })
+    }
+
+    /// Tells one address and CA from another.
+    pub fn made_for(&self) -> String {
+        digest(format!("{}\n{}", self.server, self.ca_pem).as_bytes())
+    }
+
+    /// A user-provided kubeconfig of Cluster API's contract: bearer token, no plugin, the proxy as its server.
+    fn text(&self, cluster: &ClusterName, credential: &str) -> String {
+        let name = cluster.as_str();
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{
+                "name": name,
+                "cluster": {
+                    "server": self.server,
+                    "certificate-authority-data": STANDARD.encode(&self.ca_pem),
+                },
+            }],
+            "users": [{"name": "cluster-api", "user": {"token": credential}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": "cluster-api"}}],
+            "current-context": name,
+        })
+        .to_string()
+    }
+}
+
+impl Performer {
+    /// Copies the provider's credentials into the cluster's namespace.
+    pub(super) async fn ensure_credentials(&self, subject: &Subject) -> Result<(), Error> {
+        let Some((namespace, name)) = subject.provider.as_deref().and_then(super::provider::secret_of) else {
+            return Ok(());
+        };
+        let source = self.store.read_secret(&namespace, &name).await?;
+        let source = source.ok_or(Error::CredentialsMissing { namespace, name })?;
+        let copy = credentials_name(subject);
+        self.put(subject, &copy, BTreeMap::new(), &source.data).await
+    }
+
+    /// Makes the join token and the Secret that nodes read it from; blanks the token once it was used.
+    pub(super) async fn ensure_enrolment(&self, subject: &Subject) -> Result<(), Error> {
+        if self.gateway.bootstrap_urls().is_empty() {
+            return Err(Error::NoAddress);
+        }
+        let name = enrolment_name(&subject.name);
+        let stored = self.own_secret(subject, &name).await?;
+        let text = stored.as_ref().and_then(|secret| secret.data.text(TOKEN_KEY));
+        let delivered = text.and_then(|text| JoinToken::parse(text).ok());
+        let standing = self.gateway.ensure_token(&subject.name, &subject.uid, delivered.as_ref()).await?;
+        let token = match standing {
+            TokenStanding::Kept => text.unwrap_or_default().as_bytes().to_vec(),
+            TokenStanding::Minted(token) => token.expose().as_bytes().to_vec(),
+            TokenStanding::Spent => Vec::new(),
+        };
+        let mut values: BTreeMap<String, Vec<u8>> = enrolment_values(&self.gateway)
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.into_bytes()))
+            .collect();
+        values.insert(TOKEN_KEY.to_owned(), token);
+        let wanted = SecretData::new(values);
+        if stored.is_some_and(|secret| secret.data == wanted) {
+            return Ok(());
+        }
+        self.put(subject, &name, BTreeMap::new(), &wanted).await
+    }
+
+    /// Makes the kubeconfig that leads Cluster API through the proxy, and tells the proxy its credential.
+    pub(super) async fn ensure_kubeconfig(&self, subject: &Subject) -> Result<(), Error> {
+        let plan = KubeconfigPlan::new(&self.gateway, &subject.name).ok_or(Error::NoAddress)?;
+        let name = kubeconfig_name(&subject.name);
+        let stored = self.own_secret(subject, &name).await?;
+        if let Some(hash) = stored.as_ref().and_then(|secret| credential_in_force(secret, &plan)) {
+            self.gateway.register_proxy_credential(&subject.name, hash);
+            return Ok(());
+        }
+        let credential = URL_SAFE_NO_PAD.encode(rand::random::<[u8; CREDENTIAL_BYTES]>());
+        let hash = TokenHash::of(credential.as_bytes());
+        let value = plan.text(&subject.name, &credential).into_bytes();
+        let annotations = BTreeMap::from([
+            (CREDENTIAL_HASH.to_owned(), hash.to_hex()),
+            (VALUE_DIGEST.to_owned(), digest(&value)),
+            (MADE_FOR.to_owned(), plan.made_for()),
+        ]);
+        // The proxy knows the credential first: Cluster API may use it the moment that it is written.
+        self.gateway.register_proxy_credential(&subject.name, hash);
+        let data = SecretData::new(BTreeMap::from([(KUBECONFIG_KEY.to_owned(), value)]));
+        self.put(subject, &name, annotations, &data).await
+    }
+
+    /// Deletes the Secrets that were made for the cluster.
+    pub(super) async fn delete_secrets(&self, subject: &Subject) -> Result<(), Error> {
+        let namespace = subject.name.namespace();
+        let secret = self.store.resource(&kube::core::GroupVersionKind::gvk("", "v1", "Secret"), Some(&namespace));
+        for name in
+            [enrolment_name(&subject.name), kubeconfig_name(&subject.name), credentials_name(subject)]
+        {
+            if self.own_secret(subject, &name).await?.is_some() {
+                self.store.delete(&secret, &name, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a Secret of the cluster's namespace.
+    async fn own_secret(&self, subject: &Subject, name: &str) -> Result<Option<StoredSecret>, Error> {
+        let namespace = subject.name.namespace();
+        let stored = self.store.read_secret(&namespace, name).await?;
+        match stored {
+            Some(secret) if secret.metadata.deletion_timestamp.is_some() => {
+                Err(crate::store::Error::Terminating { object: format!("Secret {namespace}/{name}") }.into())
+            }
+            other => Ok(other),
+        }
+    }
+
+    async fn put(
+        &self,
+        subject: &Subject,
+        name: &str,
+        annotations: BTreeMap<String, String>,
+        data: &SecretData,
+    ) -> Result<(), Error> {
+        let labels = cluster_labels(&subject.name, &subject.uid);
+        self.store.apply_secret(&subject.name.namespace(), name, labels, annotations, data).await?;
+        Ok(())
+    }
+}
+
+/// The hash of the credential in a kubeconfig Secret, if the Secret is as we wrote it and leads where it should.
+fn credential_in_force(secret: &StoredSecret, plan: &KubeconfigPlan) -> Option<TokenHash> {
+    let annotations = secret.metadata.annotations.as_ref()?;
+    let value = secret.data.text(KUBECONFIG_KEY)?;
+    let as_written = annotations.get(VALUE_DIGEST) == Some(&digest(value.as_bytes()));
+    let leads_here = annotations.get(MADE_FOR) == Some(&plan.made_for());
+    if !as_written || !leads_here {
+        return None;
+    }
+    TokenHash::from_hex(annotations.get(CREDENTIAL_HASH)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    fn plan() -> KubeconfigPlan {
+        KubeconfigPlan { server: "https://parent:6443/clusters/backend".into(), ca_pem: "PEM".into() }
+    }
+
+    fn stored(value: &str, plan: &KubeconfigPlan) -> StoredSecret {
+        let annotations = BTreeMap::from([
+            (CREDENTIAL_HASH.to_owned(), TokenHash::of(b"credential").to_hex()),
+            (VALUE_DIGEST.to_owned(), digest(value.as_bytes())),
+            (MADE_FOR.to_owned(), plan.made_for()),
+        ]);
+        StoredSecret {
+            metadata: ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() },
+            data: SecretData::new(BTreeMap::from([("value".to_owned(), value.as_bytes().to_vec())])),
+        }
+    }
+
+    #[test]
+    fn a_kubeconfig_of_ours_keeps_its_credential_across_restarts() {
+        let hash = credential_in_force(&stored("text", &plan()), &plan()).expect("in force");
+        assert_eq!(hash.to_hex(), TokenHash::of(b"credential").to_hex());
+    }
+
+    #[test]
+    fn an_edited_kubeconfig_and_one_for_another_address_are_replaced() {
+        let mut edited = stored("text", &plan());
+        edited.data = SecretData::new(BTreeMap::from([("value".to_owned(), b"other".to_vec())]));
+        assert!(credential_in_force(&edited, &plan()).is_none());
+        let moved = KubeconfigPlan { server: "https://elsewhere:6443/clusters/backend".into(), ..plan() };
+        assert!(credential_in_force(&stored("text", &plan()), &moved).is_none());
+    }
+
+    #[test]
+    fn cluster_api_gets_a_token_and_no_plugin() {
+        let text = plan().text(&"backend".parse().expect("a name"), "credential");
+        let config = kube::config::Kubeconfig::from_yaml(&text).expect("a kubeconfig");
+        assert_eq!(config.clusters[0].cluster.as_ref().and_then(|c| c.server.clone()), Some(plan().server));
+        let user = config.auth_infos[0].auth_info.as_ref().expect("a user");
+        assert!(user.token.is_some() && user.exec.is_none() && user.auth_provider.is_none());
+    }
+}
