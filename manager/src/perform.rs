@@ -23,7 +23,10 @@ pub use component::{InstallPlan, Installer};
 pub use context::{bundle_context, cluster_context, selection};
 pub use error::Error;
 pub use manifest::Manifests;
-pub use secrets::{CREDENTIAL_HASH, KubeconfigPlan, MADE_FOR, VALUE_DIGEST};
+pub use provider::{credentials_name, secret_of};
+pub use secrets::{
+    CREDENTIAL_HASH, KubeconfigPlan, MADE_FOR, VALUE_DIGEST, enrolment_name, enrolment_values, kubeconfig_name,
+};
 
 use crate::api::{ClusterName, ClusterUid, InfraProvider, LatticeCluster};
 use crate::chart;

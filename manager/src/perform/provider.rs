@@ -9,16 +9,16 @@ use crate::api::{FINALIZER, FINALIZER_IN_USE, InfraProvider, InfraProviderStatus
 use crate::store;
 
 /// Namespace and name of the Secret with a provider's credentials.
-pub(crate) fn secret_of(provider: &InfraProvider) -> Option<(String, String)> {
+pub fn secret_of(provider: &InfraProvider) -> Option<(String, String)> {
     let reference = provider.spec.credentials_secret_ref.as_ref()?;
     Some((reference.namespace.clone(), reference.name.clone()))
 }
 
 /// Name of the copy of the credentials in the cluster's namespace.
-pub(crate) fn credentials_name(subject: &Subject) -> String {
-    let types = subject.cluster.spec.provider.config.types();
+pub fn credentials_name(cluster: &LatticeCluster) -> String {
+    let types = cluster.spec.provider.config.types();
     let provider = types.first().map_or("provider", |type_| type_.as_str());
-    format!("{}-{provider}-credentials", subject.name)
+    format!("{}-{provider}-credentials", cluster.name_any())
 }
 
 impl Performer {

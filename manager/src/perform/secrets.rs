@@ -27,17 +27,17 @@ const KUBECONFIG_KEY: &str = "value";
 const TOKEN_KEY: &str = "token";
 
 /// Names of a cluster's Secrets.
-pub(crate) fn enrolment_name(cluster: &ClusterName) -> String {
+pub fn enrolment_name(cluster: &ClusterName) -> String {
     format!("{cluster}-enroll")
 }
 
 /// See [`enrolment_name`].
-pub(crate) fn kubeconfig_name(cluster: &ClusterName) -> String {
+pub fn kubeconfig_name(cluster: &ClusterName) -> String {
     format!("{cluster}-kubeconfig")
 }
 
 /// What the values of a cluster's enrolment Secret should be, the token apart.
-pub(crate) fn enrolment_values(gateway: &Gateway) -> [(&'static str, String); 2] {
+pub fn enrolment_values(gateway: &Gateway) -> [(&'static str, String); 2] {
     let urls = gateway.bootstrap_urls().iter().fold(String::new(), |text, url| text + url + "\n");
     [("ca.crt", gateway.ca_pem().to_owned()), ("bootstrap-urls", urls)]
 }
@@ -89,7 +89,7 @@ impl Performer {
         };
         let source = self.store.read_secret(&namespace, &name).await?;
         let source = source.ok_or(Error::CredentialsMissing { namespace, name })?;
-        let copy = credentials_name(subject);
+        let copy = credentials_name(&subject.cluster);
         self.put(subject, &copy, BTreeMap::new(), &source.data).await
     }
 
@@ -148,7 +148,7 @@ impl Performer {
         let namespace = subject.name.namespace();
         let secret = self.store.resource(&kube::core::GroupVersionKind::gvk("", "v1", "Secret"), Some(&namespace));
         for name in
-            [enrolment_name(&subject.name), kubeconfig_name(&subject.name), credentials_name(subject)]
+            [enrolment_name(&subject.name), kubeconfig_name(&subject.name), credentials_name(&subject.cluster)]
         {
             if self.own_secret(subject, &name).await?.is_some() {
                 self.store.delete(&secret, &name, None).await?;

@@ -144,7 +144,7 @@ impl Cache {
         self.read().crds.values().cloned().collect()
     }
 
-    /// Takes in a cluster; false when a newer one is held.
+    /// Takes in a cluster; false when this state or a newer one is held.
     pub fn put_cluster(&self, cluster: LatticeCluster) -> bool {
         put(&mut self.write().clusters, cluster, |c| &c.metadata)
     }
@@ -154,7 +154,7 @@ impl Cache {
         self.write().clusters.remove(name);
     }
 
-    /// Takes in a provider; false when a newer one is held.
+    /// Takes in a provider; false when this state or a newer one is held.
     pub fn put_provider(&self, provider: InfraProvider) -> bool {
         put(&mut self.write().providers, provider, |p| &p.metadata)
     }
@@ -164,7 +164,7 @@ impl Cache {
         self.write().providers.remove(name);
     }
 
-    /// Takes in an object of a cluster's namespace; false when a newer one is held or it is in none of ours.
+    /// Takes in an object of a cluster's namespace; false when this state or a newer one is held, or it is in none of ours.
     pub fn put_object(&self, kind: &Kind, object: DynamicObject) -> bool {
         let Some(namespace) = object.metadata.namespace.clone().filter(|ns| cluster_of(ns).is_some()) else {
             return false;
@@ -279,19 +279,20 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 fn put<T>(held: &mut BTreeMap<String, Arc<T>>, new: T, meta: impl Fn(&T) -> &ObjectMeta) -> bool {
     let name = meta(&new).name.clone().unwrap_or_default();
-    if held.get(&name).is_some_and(|old| is_older(meta(&new), meta(old))) {
+    if held.get(&name).is_some_and(|old| !is_newer(meta(&new), meta(old))) {
         return false;
     }
     held.insert(name, Arc::new(new));
     true
 }
 
-/// Whether `new` is an earlier state of the same object. Versions of one kind are numbers that grow.
-fn is_older(new: &ObjectMeta, held: &ObjectMeta) -> bool {
+/// Whether `new` is a later state than `held`. Versions of one kind are numbers that grow; where they are none, the last
+/// word counts.
+fn is_newer(new: &ObjectMeta, held: &ObjectMeta) -> bool {
     let version = |meta: &ObjectMeta| meta.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
     match (version(new), version(held)) {
-        (Some(new), Some(held)) => new < held,
-        _ => false,
+        (Some(new), Some(held)) => new > held,
+        _ => true,
     }
 }
 

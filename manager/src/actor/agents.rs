@@ -1,0 +1,183 @@
+//! What is known of every cluster's agent: its session, what was seen of it before, and what it says.
+//!
+//! **Invariant.** What an agent said counts only while the session lives that it said it in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use lattice_protocol::clock;
+use lattice_protocol::ids::ClusterUid;
+use lattice_protocol::v1;
+
+use crate::lifecycle::{AgentFacts, Health, NodeFacts, Observed, Report, ReportState, Seen, Session, Sighting};
+
+/// A clock that moved less than this, milliseconds, is no news: heartbeats would otherwise be writes.
+const CLOCK_STEP_MS: i64 = 10_000;
+
+/// Every agent. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Agents(Arc<Mutex<HashMap<ClusterUid, Agent>>>);
+
+#[derive(Debug, Default)]
+struct Agent {
+    session: Option<(u64, Session)>,
+    sighting: Option<Sighting>,
+    health: Option<Health>,
+    reports: BTreeMap<String, v1::ComponentReport>,
+    synced: bool,
+}
+
+impl Agents {
+    /// What a decision may know of a cluster's agent.
+    pub fn facts(&self, uid: &ClusterUid) -> AgentFacts {
+        let agents = self.lock();
+        let Some(agent) = agents.get(uid) else { return AgentFacts::default() };
+        let live = agent.session.is_some();
+        AgentFacts {
+            session: agent.session.as_ref().map(|(_, session)| session.clone()),
+            sighting: agent.sighting.clone(),
+            health: agent.health.clone().filter(|_| live).map_or(Observed::Unknown, Observed::Known),
+            reports: if live && agent.synced {
+                Observed::Known(agent.reports.iter().map(|(name, report)| (name.clone(), read(report))).collect())
+            } else {
+                Observed::Unknown
+            },
+        }
+    }
+
+    /// Digest and revision of a component that the agent holds.
+    pub fn held(&self, uid: &ClusterUid, component: &str) -> Option<(String, u64)> {
+        let agents = self.lock();
+        let report = agents.get(uid)?.reports.get(component)?;
+        Some((report.digest.clone(), report.revision))
+    }
+
+    /// Version of the child's API server.
+    pub fn kubernetes(&self, uid: &ClusterUid) -> Option<String> {
+        let agents = self.lock();
+        let version = agents.get(uid)?.health.as_ref()?.kubernetes_version.clone();
+        Some(version).filter(|version| !version.is_empty())
+    }
+
+    /// How many agents are connected.
+    pub fn connected(&self) -> usize {
+        self.lock().values().filter(|agent| agent.session.is_some()).count()
+    }
+
+    /// Forgets the agents of clusters that are gone.
+    pub fn forget(&self, uid: &ClusterUid) {
+        self.lock().remove(uid);
+    }
+
+    pub(super) fn saw(&self, uid: &ClusterUid, seen: Seen) {
+        self.edit(uid, |agent| agent.sighting = Some(Sighting { at: clock::now(), seen }));
+    }
+
+    pub(super) fn connected_with(&self, uid: &ClusterUid, generation: u64, session: Session) {
+        self.edit(uid, |agent| {
+            if agent.session.as_ref().is_none_or(|(held, _)| *held < generation) {
+                agent.session = Some((generation, session));
+                agent.health = None;
+                agent.reports.clear();
+                agent.synced = false;
+            }
+        });
+    }
+
+    pub(super) fn lost(&self, uid: &ClusterUid, generation: u64, why: String) {
+        self.edit(uid, |agent| {
+            if agent.session.as_ref().is_some_and(|(held, _)| *held <= generation) {
+                agent.session = None;
+                agent.sighting = Some(Sighting { at: clock::now(), seen: Seen::Lost(why) });
+            }
+        });
+    }
+
+    /// Takes in what an agent says of its cluster; true when it is news.
+    pub(super) fn heard_health(&self, uid: &ClusterUid, generation: u64, report: &v1::HealthReport) -> bool {
+        self.edit_live(uid, generation, |agent| {
+            let mut health = read_health(report);
+            if let Some(held) = &agent.health
+                && (held.clock_ahead_ms - health.clock_ahead_ms).abs() < CLOCK_STEP_MS
+            {
+                health.clock_ahead_ms = held.clock_ahead_ms;
+            }
+            let news = agent.health.as_ref() != Some(&health);
+            agent.health = Some(health);
+            news
+        })
+    }
+
+    /// Takes in what an agent says of a component; true when it is news.
+    pub(super) fn heard_report(&self, uid: &ClusterUid, generation: u64, report: v1::ComponentReport) -> bool {
+        self.edit_live(uid, generation, |agent| {
+            let synced = std::mem::replace(&mut agent.synced, agent.synced || report.synced);
+            // An agent that holds nothing says so with a report without a name.
+            if report.component.is_empty() {
+                return synced != agent.synced;
+            }
+            let held = agent.reports.insert(report.component.clone(), report.clone());
+            held.as_ref() != Some(&report) || synced != agent.synced
+        })
+    }
+
+    fn edit(&self, uid: &ClusterUid, change: impl FnOnce(&mut Agent)) {
+        change(self.lock().entry(uid.clone()).or_default());
+    }
+
+    fn edit_live(&self, uid: &ClusterUid, generation: u64, change: impl FnOnce(&mut Agent) -> bool) -> bool {
+        let mut agents = self.lock();
+        let agent = agents.get_mut(uid);
+        let live = agent.filter(|agent| agent.session.as_ref().is_some_and(|(held, _)| *held == generation));
+        live.is_some_and(change)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClusterUid, Agent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_health(report: &v1::HealthReport) -> Health {
+    let nodes = report.nodes.iter().map(|node| NodeFacts {
+        name: node.name.clone(),
+        ready: node.ready,
+        control_plane: node.control_plane,
+        kubelet_version: node.kubelet_version.clone(),
+        reason: node.reason.clone(),
+        message: node.message.clone(),
+        provider_id: node.provider_id.clone(),
+    });
+    Health {
+        agent_version: report.agent_version.clone(),
+        kubernetes_version: report.kubernetes_version.clone(),
+        nodes: report.nodes_known.then(|| nodes.collect()),
+        clock_ahead_ms: report.sent_at_unix_ms.saturating_sub(clock::now().as_millisecond()),
+    }
+}
+
+fn read(report: &v1::ComponentReport) -> Report {
+    use v1::component_report::State;
+    let at = |ms: i64| (ms > 0).then(|| Timestamp::from_millisecond(ms).ok()).flatten();
+    Report {
+        digest: report.digest.clone(),
+        state: match report.state() {
+            State::Pending | State::Unspecified => ReportState::Pending,
+            State::Applying => ReportState::Applying,
+            State::Waiting => ReportState::Waiting,
+            State::Healthy => ReportState::Healthy,
+            State::Failed => ReportState::Failed,
+            State::Removing => ReportState::Removing,
+            State::Removed => ReportState::Removed,
+        },
+        reason: report.reason.clone(),
+        message: report.message.clone(),
+        since: at(report.since_unix_ms),
+        attempt: report.attempt,
+        next_attempt: at(report.next_attempt_unix_ms),
+        version: report.version.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
