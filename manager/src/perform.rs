@@ -90,7 +90,7 @@ impl Performer {
 
     async fn dispatch(&self, effect: &EffectKind, subject: &Subject) -> Result<(), Error> {
         match effect {
-            EffectKind::Render => self.render(subject).map(drop),
+            EffectKind::Render => self.render(subject).and_then(|_| self.check_bundles(subject)),
             EffectKind::AddFinalizer => self.set_cluster_finalizer(subject, true).await,
             EffectKind::HoldProvider => self.hold_provider(subject).await,
             EffectKind::EnsureNamespace => self.ensure_namespace(subject).await,

@@ -112,7 +112,8 @@ impl Agents {
     /// Takes in what an agent says of a component; true when it is news.
     pub(super) fn heard_report(&self, uid: &ClusterUid, generation: u64, report: v1::ComponentReport) -> bool {
         self.edit_live(uid, generation, |agent| {
-            let synced = std::mem::replace(&mut agent.synced, agent.synced || report.synced);
+            let synced = agent.synced;
+            agent.synced |= report.synced;
             // An agent that holds nothing says so with a report without a name.
             if report.component.is_empty() {
                 return synced != agent.synced;

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use lattice_protocol::spiffe::TrustDomain;
 use lattice_protocol::task::{self, Kind as TaskKind};
 use lattice_protocol::telemetry::{self, Fallback};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,12 +17,11 @@ use super::cli::RunArgs;
 use super::client;
 use super::leader::{self, Parts};
 use crate::actor::{Stage, StageError};
+use crate::api::SYSTEM_NAMESPACE;
 use crate::metrics::{self, Metrics};
 use crate::store::{Fence, LeaseRecord};
 use crate::watch::{Election, LEASE_DURATION, Leadership};
 
-/// Namespace of the manager's own objects.
-const SYSTEM_NAMESPACE: &str = "lattice-system";
 /// Name of the Lease.
 const LEASE: &str = "lattice-manager";
 /// How often threads of actors are asked for a sign of life.
@@ -47,6 +47,9 @@ pub enum Error {
     /// The leader's role could not begin.
     #[error(transparent)]
     Leader(#[from] leader::Error),
+    /// The trust domain is none.
+    #[error("--trust-domain {0:?} is no trust domain: use lower-case letters, digits, '.', '-' and '_'")]
+    TrustDomain(String),
     /// Signals cannot be received.
     #[error("could not listen for signals")]
     Signals(#[source] std::io::Error),
@@ -80,6 +83,9 @@ async fn live(
     exporter: telemetry::Exporter,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    let trust_domain: TrustDomain =
+        args.trust_domain.parse().map_err(|_| Error::TrustDomain(args.trust_domain.clone()))?;
+    let (renderer, catalog) = leader::load(args.templates.as_ref())?;
     let (client, url) = client::connect(args.kubeconfig.as_deref()).await?;
     tokio::select! {
         biased;
@@ -99,7 +105,8 @@ async fn live(
     let (election, leadership) = Election::new(record, keeper);
     let drained = CancellationToken::new();
     let election = election.spawn(stop.clone(), drained.clone());
-    let parts = Parts { args, holder, client, fence, metrics, stage: stage.clone(), exporter };
+    let parts =
+        Parts { args, trust_domain, holder, client, fence, metrics, stage: stage.clone(), exporter, renderer, catalog };
     let result = play(&parts, leadership, stop.clone()).await;
 
     stop.cancel();

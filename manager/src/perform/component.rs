@@ -43,6 +43,17 @@ pub struct Installer {
     session: Arc<AgentSession>,
 }
 
+impl Performer {
+    /// Makes every bundle of a cluster once, to see whether it can be made.
+    pub(super) fn check_bundles(&self, subject: &Subject) -> Result<(), Error> {
+        let context = bundle_context(subject, None, &self.lattice_crds)?;
+        for summary in self.catalog.summary(&context.selection)?.iter().filter(|summary| summary.enabled) {
+            self.catalog.bundle(&summary.name, &context)?;
+        }
+        Ok(())
+    }
+}
+
 impl Installer {
     /// Talks over a live session.
     ///

@@ -9,7 +9,7 @@ use crate::api::defaults::{API_SERVER_PORT, Resolved, ResolvedProvider, Resolved
 use crate::api::{DockerBackend, DockerConfig, InstanceType, LatticeCluster, Taint, TaintEffect};
 use crate::chart::{BundleContext, Features, Override, Selection};
 use crate::render::{
-    ClusterContext, DockerContext, Endpoint, MachineContext, MachineSize, ProviderContext, ProxmoxContext,
+    ClusterContext, DockerContext, Endpoint, ImageContext, MachineContext, MachineSize, ProviderContext, ProxmoxContext,
 };
 use crate::render;
 
@@ -128,7 +128,7 @@ fn proxmox_context(proxmox: &ResolvedProxmox) -> ProxmoxContext {
         source_node: proxmox.source_node.clone(),
         template_id: proxmox.template_id,
         bridge: proxmox.bridge.clone(),
-        vlan: proxmox.vlan.and_then(|tag| u16::try_from(tag).ok()),
+        vlan: proxmox.vlan,
         addresses: vec![proxmox.addresses.to_string()],
         prefix: proxmox.addresses.network().prefix(),
         gateway: proxmox.gateway.clone(),
@@ -143,11 +143,14 @@ fn proxmox_context(proxmox: &ResolvedProxmox) -> ProxmoxContext {
 }
 
 fn docker_context(docker: &DockerConfig) -> DockerContext {
-    let load_balancer = docker.load_balancer.as_ref();
+    let load_balancer = docker
+        .load_balancer
+        .as_ref()
+        .map(|image| ImageContext { repository: image.image_repository.clone(), tag: image.image_tag.clone() });
     DockerContext {
         in_memory: docker.backend == DockerBackend::InMemory,
         image: docker.image.clone(),
-        load_balancer: load_balancer.and_then(|image| image.image_repository.clone().zip(image.image_tag.clone())),
+        load_balancer,
     }
 }
 

@@ -53,7 +53,8 @@ impl Performer {
         Ok(())
     }
 
-    async fn set_provider_finalizers(&self, provider: &InfraProvider, present: bool) -> Result<(), Error> {
+    /// Puts our finalizer on a provider and its credentials Secret, or takes it off.
+    pub async fn set_provider_finalizers(&self, provider: &InfraProvider, present: bool) -> Result<(), Error> {
         let kind = GroupVersionKind::gvk(crate::api::GROUP, crate::api::VERSION, &InfraProvider::kind(&()));
         let targets = [
             Some((self.store.resource(&kind, None), provider.name_any())),

@@ -185,7 +185,7 @@ impl Cache {
     pub fn put_secret(&self, namespace: &str, secret: SecretFacts) {
         let name = secret.metadata.name.clone().unwrap_or_default();
         self.edit(namespace, |objects| {
-            let newer = objects.secrets.get(&name).is_none_or(|held| !is_older(&secret.metadata, &held.metadata));
+            let newer = objects.secrets.get(&name).is_none_or(|held| is_newer(&secret.metadata, &held.metadata));
             if newer {
                 objects.secrets.insert(name, secret);
             }
