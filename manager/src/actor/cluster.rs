@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::catalog::Evaluated;
-use super::component::{self, ComponentActor, Ended};
+use super::component::{ComponentActor, Ended};
 use super::crew::Crew;
 use super::facts::{self, Sources};
 use super::trace;

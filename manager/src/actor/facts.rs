@@ -16,23 +16,23 @@ use crate::store::{self, Cache, Kind, KindState, Objects, digest};
 
 /// What facts are gathered from.
 #[derive(Debug)]
-pub struct Sources<'a> {
+pub(super) struct Sources<'a> {
     /// What the informers know.
-    pub cache: &'a Cache,
+    pub(super) cache: &'a Cache,
     /// Addresses and the CA.
-    pub gateway: &'a Gateway,
+    pub(super) gateway: &'a Gateway,
     /// What is known of the agent.
-    pub agent: AgentFacts,
+    pub(super) agent: AgentFacts,
     /// The catalog, evaluated for the cluster.
-    pub catalog: Arc<Catalog>,
+    pub(super) catalog: Arc<Catalog>,
     /// When this manager began to serve agents.
-    pub started_at: Timestamp,
+    pub(super) started_at: Timestamp,
     /// Why the cluster is left alone.
-    pub quarantine: Option<Quarantine>,
+    pub(super) quarantine: Option<Quarantine>,
 }
 
 /// Gathers the facts about a cluster.
-pub fn gather(cluster: Arc<LatticeCluster>, name: &ClusterName, sources: Sources<'_>) -> Facts {
+pub(super) fn gather(cluster: Arc<LatticeCluster>, name: &ClusterName, sources: Sources<'_>) -> Facts {
     let cache = sources.cache;
     let objects = cache.objects(&name.namespace());
     let provider = provider(cache, &cluster.spec.provider_ref);
@@ -61,7 +61,7 @@ fn provider(cache: &Cache, name: &str) -> Observed<Arc<InfraProvider>> {
 }
 
 /// What is known of a provider's credentials.
-pub fn credentials(cache: &Cache, provider: Option<&InfraProvider>) -> Observed<SecretFacts> {
+pub(super) fn credentials(cache: &Cache, provider: Option<&InfraProvider>) -> Observed<SecretFacts> {
     let Some(provider) = provider else { return Observed::Unknown };
     let Some((namespace, name)) = perform::secret_of(provider) else { return Observed::Absent };
     match cache.credentials(&namespace, &name) {

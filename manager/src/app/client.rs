@@ -52,7 +52,7 @@ pub enum Error {
 }
 
 /// Connects to the parent's API. Retries of the client itself are off: whoever calls decides about another try.
-pub async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, String), Error> {
+pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, String), Error> {
     let mut config = match kubeconfig {
         Some(path) => {
             let label = path.display().to_string();
@@ -70,7 +70,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, String), Erro
 }
 
 /// Looks whether our resources are installed, waiting for an API that is just starting.
-pub async fn require_crds(client: &Client, url: &str) -> Result<(), Error> {
+pub(super) async fn require_crds(client: &Client, url: &str) -> Result<(), Error> {
     let deadline = tokio::time::Instant::now() + FIRST_ANSWER;
     let mut missing = Vec::new();
     for name in [LatticeCluster::crd_name(), InfraProvider::crd_name()] {
@@ -103,7 +103,7 @@ async fn exists(client: &Client, url: &str, name: &str, deadline: tokio::time::I
 }
 
 /// Makes sure that a namespace exists. Where it may not be looked at, it is left to the person who installs.
-pub async fn ensure_namespace(client: &Client, name: &str) {
+pub(super) async fn ensure_namespace(client: &Client, name: &str) {
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = Namespace {
         metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
