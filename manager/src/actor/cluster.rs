@@ -281,4 +281,3 @@ impl Handler<Ended> for ClusterActor {
         self.look(ctx);
     }
 }
-

@@ -135,8 +135,7 @@ impl Handler<Install> for ComponentActor {
             if let Some(step) = step {
                 let mut attributes = trace::attributes(&plan.subject.cluster);
                 attributes.push(("component", plan.component.clone()));
-                let mut span =
-                    trace::child("component.install", &plan.component, &step, (began, ended), attributes);
+                let mut span = trace::child("component.install", &plan.component, &step, (began, ended), attributes);
                 span.error = failure.as_ref().map(|failure| failure.message.clone());
                 crew.exporter.export(span);
             }

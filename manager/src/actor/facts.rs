@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use crate::api::{ClusterName, FINALIZER_IN_USE, InfraProvider, LatticeCluster, ProviderType};
 use crate::gateway::Gateway;
 use crate::lifecycle::{
-    AgentFacts, Catalog, Facts, NamespaceFacts, Observed, ParentFacts, Quarantine, Seen, SecretFacts, SecretsFacts,
+    AgentFacts, Catalog, Facts, NamespaceFacts, Observed, ParentFacts, Quarantine, SecretFacts, SecretsFacts, Seen,
     mirror,
 };
 use crate::perform::{self, KubeconfigPlan};
@@ -91,11 +91,7 @@ fn missing_kinds(cache: &Cache, kinds: &[Kind]) -> Observed<Vec<String>> {
     Observed::Known(missing)
 }
 
-fn capi_objects(
-    cache: &Cache,
-    kinds: &[Kind],
-    objects: &Objects,
-) -> Observed<Vec<Arc<kube::api::DynamicObject>>> {
+fn capi_objects(cache: &Cache, kinds: &[Kind], objects: &Objects) -> Observed<Vec<Arc<kube::api::DynamicObject>>> {
     let known = |kind: &Kind| matches!(cache.kind(kind), KindState::Synced | KindState::Absent);
     if !kinds.iter().all(known) {
         return Observed::Unknown;
@@ -160,7 +156,8 @@ fn kubeconfig_is_stale(facts: &store::SecretFacts, name: &ClusterName, gateway: 
 }
 
 fn copy_is_stale(facts: &store::SecretFacts, cache: &Cache, provider: Option<&InfraProvider>) -> bool {
-    let source = provider.and_then(perform::secret_of).and_then(|(namespace, name)| cache.credentials(&namespace, &name));
+    let source =
+        provider.and_then(perform::secret_of).and_then(|(namespace, name)| cache.credentials(&namespace, &name));
     // Credentials that are gone for a moment leave the copy as it is.
     source.flatten().is_some_and(|source| source.digests != facts.digests)
 }

@@ -200,14 +200,7 @@ impl Fleet {
         self.count();
     }
 
-    fn rebuild(
-        &mut self,
-        name: &str,
-        incarnation: u64,
-        panics: Panics,
-        uid: Option<String>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn rebuild(&mut self, name: &str, incarnation: u64, panics: Panics, uid: Option<String>, ctx: &mut Context<Self>) {
         let waits = self.children.get(name).is_some_and(|child| child.incarnation == incarnation);
         let Some(cluster) = self.crew.performer.cache.cluster(name).filter(|_| waits) else {
             self.children.remove(name);
@@ -225,9 +218,8 @@ impl Fleet {
     }
 
     fn count(&self) {
-        let alone = |child: &&Child| {
-            matches!(child.state, ChildState::Quarantined { .. } | ChildState::TakenApart { .. })
-        };
+        let alone =
+            |child: &&Child| matches!(child.state, ChildState::Quarantined { .. } | ChildState::TakenApart { .. });
         self.crew.metrics.set_quarantined(self.children.values().filter(alone).count());
     }
 }

@@ -87,8 +87,7 @@ impl Installer {
     /// Takes a component off the child.
     pub async fn remove(&self, component: &str, epoch: u64, parent: Option<&Traceparent>) -> Result<(), Error> {
         let what = format!("removal of component {component}");
-        let mut request =
-            Request::new(v1::RemoveRequest { component: component.to_owned(), epoch, prune_crds: false });
+        let mut request = Request::new(v1::RemoveRequest { component: component.to_owned(), epoch, prune_crds: false });
         prepare(&mut request, parent);
         let mut client = ComponentsClient::new(self.session.channel());
         client.remove(request).await.map_err(|status| refused(what, &status))?;

@@ -8,10 +8,10 @@ use super::{Error, Subject};
 use crate::api::defaults::{API_SERVER_PORT, Resolved, ResolvedProvider, ResolvedProxmox, resolve};
 use crate::api::{DockerBackend, DockerConfig, InstanceType, LatticeCluster, Taint, TaintEffect};
 use crate::chart::{BundleContext, Features, Override, Selection};
+use crate::render;
 use crate::render::{
     ClusterContext, DockerContext, Endpoint, ImageContext, MachineContext, MachineSize, ProviderContext, ProxmoxContext,
 };
-use crate::render;
 
 /// Labels of a LatticeCluster with this prefix are copied to its CAPI Cluster, as all others are; those of kubectl are not.
 const PRIVATE_LABELS: &str = "kubectl.kubernetes.io/";
@@ -147,11 +147,7 @@ fn docker_context(docker: &DockerConfig) -> DockerContext {
         .load_balancer
         .as_ref()
         .map(|image| ImageContext { repository: image.image_repository.clone(), tag: image.image_tag.clone() });
-    DockerContext {
-        in_memory: docker.backend == DockerBackend::InMemory,
-        image: docker.image.clone(),
-        load_balancer,
-    }
+    DockerContext { in_memory: docker.backend == DockerBackend::InMemory, image: docker.image.clone(), load_balancer }
 }
 
 fn size(instance: Option<&InstanceType>) -> Option<MachineSize> {

@@ -33,7 +33,8 @@ impl Performer {
     pub(super) async fn release_provider(&self, subject: &Subject) -> Result<(), Error> {
         let name = &subject.cluster.spec.provider_ref;
         let ours = subject.cluster.uid();
-        let used = self.cache.clusters().iter().any(|cluster| cluster.spec.provider_ref == *name && cluster.uid() != ours);
+        let used =
+            self.cache.clusters().iter().any(|cluster| cluster.spec.provider_ref == *name && cluster.uid() != ours);
         match self.cache.provider(name) {
             Some(provider) if !used => self.set_provider_finalizers(&provider, false).await,
             Some(_) | None => Ok(()),

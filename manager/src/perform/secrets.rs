@@ -147,8 +147,7 @@ impl Performer {
     pub(super) async fn delete_secrets(&self, subject: &Subject) -> Result<(), Error> {
         let namespace = subject.name.namespace();
         let secret = self.store.resource(&kube::core::GroupVersionKind::gvk("", "v1", "Secret"), Some(&namespace));
-        for name in
-            [enrolment_name(&subject.name), kubeconfig_name(&subject.name), credentials_name(&subject.cluster)]
+        for name in [enrolment_name(&subject.name), kubeconfig_name(&subject.name), credentials_name(&subject.cluster)]
         {
             if self.own_secret(subject, &name).await?.is_some() {
                 self.store.delete(&secret, &name, None).await?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Context, Handler, Message};
+use kube::Resource as _;
 use lattice_protocol::clock;
 use lattice_protocol::task::{self, Kind as TaskKind};
-use kube::Resource as _;
 
 use super::ClusterActor;
 use crate::api::{ErrorClass, LatticeCluster, LatticeClusterStatus, Reason};

@@ -85,12 +85,7 @@ impl Wardens {
 }
 
 /// Decides, writes the status when it differs, carries out what a deletion asks for, one effect after the other.
-async fn step(
-    crew: &Crew,
-    cluster: Arc<LatticeCluster>,
-    why: &Quarantine,
-    state: State,
-) -> (State, Option<Duration>) {
+async fn step(crew: &Crew, cluster: Arc<LatticeCluster>, why: &Quarantine, state: State) -> (State, Option<Duration>) {
     let provider = crew.performer.cache.provider(&cluster.spec.provider_ref);
     let Some(subject) = Subject::new(cluster.clone(), provider) else { return (state, None) };
     let sources = Sources {
