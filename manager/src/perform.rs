@@ -21,7 +21,7 @@ use serde_json::Value;
 
 pub use component::{InstallPlan, Installer};
 pub use context::{bundle_context, cluster_context, selection};
-pub use error::Error;
+pub use error::{Error, chain};
 pub use manifest::Manifests;
 pub use provider::{credentials_name, secret_of};
 pub use secrets::{

@@ -1,11 +1,13 @@
 //! The component catalog, evaluated for one cluster and kept until what decides about it changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::crew::Crew;
-use crate::chart::{ComponentSummary, Selection};
+use crate::api::FieldError;
+use crate::chart::{self, ComponentSummary, Selection};
 use crate::lifecycle::{Catalog, Component, Need};
-use crate::perform::{Performer, Subject, bundle_context, selection};
+use crate::perform::{Performer, Subject, bundle_context, chain, selection};
 
 /// The evaluated catalog of one cluster.
 #[derive(Debug, Default)]
@@ -40,25 +42,43 @@ impl Evaluated {
     }
 }
 
-/// Evaluates without overrides what cannot be evaluated with them: a spec that is refused must not look like one that asks
-/// for no components. Rendering says what is wrong with it.
-fn evaluate(performer: &Performer, subject: &Subject, kubernetes: Option<&str>) -> Catalog {
+/// Evaluates the catalog. Without overrides where it cannot be evaluated with them: a spec that is refused must not look
+/// like one that asks for no components.
+pub(super) fn evaluate(performer: &Performer, subject: &Subject, kubernetes: Option<&str>) -> Catalog {
     let asked = selection(&subject.cluster, kubernetes);
-    let summaries = performer.catalog.summary(&asked).or_else(|error| {
-        tracing::debug!(cluster.name = %subject.name, error = &error as &dyn std::error::Error, "catalog cannot be evaluated");
-        performer.catalog.summary(&Selection { overrides: Default::default(), ..asked })
+    let mut problems = Vec::new();
+    let summaries = performer.catalog.summary(&asked).unwrap_or_else(|error| {
+        problems.push(problem(&error));
+        let plain = Selection { overrides: BTreeMap::new(), ..asked };
+        performer.catalog.summary(&plain).unwrap_or_default()
     });
-    let context = bundle_context(subject, kubernetes, &performer.lattice_crds).ok();
-    let digest = |summary: &ComponentSummary| {
+    // What the spec lacks is told by validation.
+    let context = bundle_context(subject, kubernetes, &performer.lattice_crds).ok().filter(|_| problems.is_empty());
+    let mut digest = |summary: &ComponentSummary| {
         let context = context.as_ref().filter(|_| summary.enabled)?;
-        performer.catalog.bundle(&summary.name, context).ok().map(|bundle| bundle.digest)
+        match performer.catalog.bundle(&summary.name, context) {
+            Ok(bundle) => Some(bundle.digest),
+            Err(error) => {
+                problems.push(problem(&error));
+                None
+            }
+        }
     };
-    let components = summaries.unwrap_or_default().into_iter().map(|summary| Component {
+    let component = |summary: ComponentSummary| Component {
         digest: digest(&summary),
         name: summary.name,
         condition: summary.condition,
         needs: summary.needs.into_iter().map(|need| Need { name: need.name, policy: need.policy }).collect(),
         enabled: summary.enabled,
-    });
-    Catalog { components: components.collect() }
+    };
+    let components = summaries.into_iter().map(component).collect();
+    Catalog { components, problems }
+}
+
+fn problem(error: &chart::Error) -> FieldError {
+    let path = match error {
+        chart::Error::NoVersion { .. } => "spec.provider.kubernetes.version".to_owned(),
+        _ => "spec.components".to_owned(),
+    };
+    FieldError { path, message: chain(error), reason: error.reason() }
 }

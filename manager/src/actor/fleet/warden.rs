@@ -13,11 +13,12 @@ use kube::ResourceExt;
 use lattice_protocol::clock;
 use lattice_protocol::task::{self, Kind as TaskKind};
 
+use crate::actor::catalog::evaluate;
 use crate::actor::crew::Crew;
 use crate::actor::facts::{self, Sources};
 use crate::api::condition::READY;
 use crate::api::{ConditionStatus, Conditions, LatticeCluster, LatticeClusterStatus, Reason};
-use crate::lifecycle::{self, Catalog, Quarantine, State};
+use crate::lifecycle::{self, Quarantine, State};
 use crate::perform::Subject;
 
 /// Pause between two steps of a deletion that waits.
@@ -92,7 +93,7 @@ async fn step(crew: &Crew, cluster: Arc<LatticeCluster>, why: &Quarantine, state
         cache: &crew.performer.cache,
         gateway: &crew.performer.gateway,
         agent: crew.agents.facts(&subject.uid),
-        catalog: Arc::new(Catalog { components: Vec::new() }),
+        catalog: Arc::new(evaluate(&crew.performer, &subject, crew.agents.kubernetes(&subject.uid).as_deref())),
         started_at: crew.started_at,
         quarantine: Some(why.clone()),
     };
