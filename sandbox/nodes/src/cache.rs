@@ -1,6 +1,6 @@
 //! What the cluster looks like: one table per kind, fed by watches and by answers to own writes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -8,6 +8,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Resource;
 use kube::runtime::watcher::Event;
+
+/// How many deleted objects are remembered. Too few: the late answer to an own write brings one
+/// back; each costs a uid.
+const GRAVES_MAX: usize = 256;
 
 /// Namespace and name; cluster-wide objects have an empty namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,12 +36,15 @@ impl std::fmt::Display for Name {
 /// The objects of one kind.
 ///
 /// The answer to an own write is taken in at once, so that the next decision sees it; a watch that
-/// lags behind never takes it back, because an older resource version is ignored.
+/// lags behind never takes it back, because an older resource version is ignored; an answer that lags
+/// behind the watch never brings a deleted object back, because its uid is remembered.
 #[derive(Debug)]
 pub(crate) struct Table<K> {
     objects: BTreeMap<Name, Arc<K>>,
     /// Names seen since a relist began.
     relist: Option<HashSet<Name>>,
+    /// Uids of objects that were deleted last.
+    graves: VecDeque<String>,
     synced: bool,
 }
 
@@ -56,7 +63,7 @@ pub(crate) enum Change<K> {
 
 impl<K: Resource<DynamicType = ()>> Table<K> {
     pub(crate) fn new() -> Self {
-        Self { objects: BTreeMap::new(), relist: None, synced: false }
+        Self { objects: BTreeMap::new(), relist: None, graves: VecDeque::new(), synced: false }
     }
 
     /// Says whether a first full list has arrived.
@@ -85,7 +92,9 @@ impl<K: Resource<DynamicType = ()>> Table<K> {
                 self.synced = true;
                 let seen = self.relist.take().unwrap_or_default();
                 let lost: Vec<Name> = self.objects.keys().filter(|name| !seen.contains(*name)).cloned().collect();
-                Change::Synced(lost.iter().filter_map(|name| self.objects.remove(name)).collect())
+                let gone: Vec<Arc<K>> = lost.iter().filter_map(|name| self.objects.remove(name)).collect();
+                gone.iter().for_each(|object| self.bury(object.meta().uid.as_deref()));
+                Change::Synced(gone)
             }
         }
     }
@@ -99,6 +108,9 @@ impl<K: Resource<DynamicType = ()>> Table<K> {
         if self.objects.get(&name).is_some_and(|known| revision(known.as_ref()) >= revision(&object)) {
             return Change::None;
         }
+        if object.meta().uid.as_ref().is_some_and(|uid| self.graves.contains(uid)) {
+            return Change::None;
+        }
         // Half of an object's memory, and nothing here reads it. A replace without it keeps it.
         object.meta_mut().managed_fields = None;
         let object = Arc::new(object);
@@ -108,11 +120,20 @@ impl<K: Resource<DynamicType = ()>> Table<K> {
 
     /// Forgets an object, unless the name has passed on to another.
     pub(crate) fn remove(&mut self, name: &Name, uid: Option<&str>) -> Change<K> {
+        self.bury(uid);
         let same = self.objects.get(name).is_some_and(|known| known.meta().uid.as_deref() == uid);
         match same.then(|| self.objects.remove(name)).flatten() {
             Some(gone) => Change::Gone(gone),
             None => Change::None,
         }
+    }
+
+    fn bury(&mut self, uid: Option<&str>) {
+        let Some(uid) = uid else { return };
+        if self.graves.len() >= GRAVES_MAX {
+            self.graves.pop_front();
+        }
+        self.graves.push_back(uid.to_owned());
     }
 }
 
@@ -187,6 +208,15 @@ mod tests {
         table.set(pod("a", 12));
         assert!(matches!(table.apply(Event::Apply(pod("a", 9))), Change::None));
         assert!(matches!(table.apply(Event::Apply(pod("a", 13))), Change::Set(_)));
+    }
+
+    #[test]
+    fn a_late_answer_never_brings_a_deleted_object_back() {
+        let mut table = Table::new();
+        table.set(pod("a", 5));
+        table.apply(Event::Delete(pod("a", 6)));
+        assert!(matches!(table.set(pod("a", 5)), Change::None));
+        assert!(names(&table).is_empty());
     }
 
     #[test]

@@ -15,11 +15,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::{Name, World};
 use crate::config::NodesConfig;
-use crate::events::Recorder;
+use crate::events::{Note, Recorder};
 use crate::kubelet::Kubelet;
 use crate::kubelet::real::Report;
 use crate::nodes::Shared;
-use crate::op::{self, Op, Plan, Seen};
+use crate::op::{self, Plan, Seen};
 use crate::pace::Pace;
 use crate::queue::Queue;
 
@@ -59,6 +59,8 @@ pub(super) enum Key {
 struct Done {
     key: Key,
     seen: Vec<Seen>,
+    /// What is worth telling now that it is done.
+    notes: Vec<Note>,
     error: Option<op::Error>,
 }
 
@@ -149,25 +151,14 @@ impl Engine {
                 self.queue.add_at(key.clone(), Instant::now() + wake);
             }
             if plan.ops.is_empty() {
+                self.tell(plan.notes);
                 self.failures.remove(&key);
                 self.queue.done(&key);
             } else {
-                let plan = self.with_events(plan);
                 let future = carry_out(self.client.clone(), key, plan);
                 self.in_flight.push(Box::pin(future));
             }
         }
-    }
-
-    /// Makes the plan's notes ready to be written, or drops them.
-    fn with_events(&mut self, mut plan: Plan) -> Plan {
-        let now = lattice_protocol::clock::now();
-        let ops = plan.ops.drain(..).filter_map(|op| match op {
-            Op::Note(note) => self.recorder.record(note, now).map(Op::Note),
-            other => Some(other),
-        });
-        plan.ops = ops.collect();
-        plan
     }
 
     /// Follows what callers wish: machines on and off, faults.
@@ -220,18 +211,11 @@ impl Engine {
     }
 }
 
-/// Carries a plan out up to its first failure.
-async fn carry_out(client: Client, key: Key, plan: Plan) -> Option<Done> {
-    let mut seen = Vec::new();
-    for op in plan.ops {
-        match op::perform(&client, plan.manager, op).await {
-            Ok(one) => seen.extend(one),
-            Err(error) => {
-                return Some(Done { key, seen, error: Some(error) });
-            }
-        }
-    }
-    Some(Done { key, seen, error: None })
+async fn carry_out(client: Client, key: Key, mut plan: Plan) -> Option<Done> {
+    let notes = std::mem::take(&mut plan.notes);
+    let (seen, result) = op::carry_out(&client, plan).await;
+    let notes = if result.is_ok() { notes } else { Vec::new() };
+    Some(Done { key, seen, notes, error: result.err() })
 }
 
 async fn until(due: Option<Instant>) {

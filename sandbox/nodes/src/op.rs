@@ -50,8 +50,6 @@ pub(crate) enum Op {
     },
     /// Looks whether everything that a pod needs to start is there, and lays its volumes out.
     Prepare(Box<crate::kubelet::prepare::Preparation>),
-    /// Tells people about something; a failure to tell is no failure.
-    Note(Note),
 }
 
 /// What a decision led to: things to do, and when to look again without being told.
@@ -59,6 +57,9 @@ pub(crate) enum Op {
 pub(crate) struct Plan {
     pub(crate) manager: &'static str,
     pub(crate) ops: Vec<Op>,
+    /// What to tell people once the operations are done; a failure to tell is no failure.
+    pub(crate) notes: Vec<Note>,
+    /// When to look again.
     pub(crate) wake: Option<std::time::Duration>,
 }
 
@@ -143,6 +144,18 @@ macro_rules! objects {
                 match self { $(Self::$kind(object) => object.meta()),+ }
             }
 
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                match self { $(Self::$kind(object) => object.meta_mut()),+ }
+            }
+
+            async fn exists(&self, client: &Client) -> Result<bool, kube::Error> {
+                let name = self.meta().name.as_deref().unwrap_or_default();
+                match self { $(Self::$kind(_) => {
+                    let found = objects!(@api $scope $kind client self.meta()).get_metadata_opt(name).await?;
+                    Ok(found.is_some())
+                })+ }
+            }
+
             async fn create(&self, client: &Client, params: &PostParams) -> Result<Self, kube::Error> {
                 match self { $(Self::$kind(object) => {
                     objects!(@api $scope $kind client self.meta()).create(params, object).await.map(Self::from)
@@ -198,19 +211,53 @@ objects! {
     PersistentVolumeClaim namespaced,
 }
 
+/// Carries a plan out up to its first failure.
+///
+/// An operation that writes the same object again builds on what the one before it wrote.
+pub(crate) async fn carry_out(client: &Client, plan: Plan) -> (Vec<Seen>, Result<(), Error>) {
+    let mut seen: Vec<Seen> = Vec::new();
+    for mut op in plan.ops {
+        if let Op::Replace(object) | Op::Status(object) = &mut op {
+            build_on(object, &seen);
+        }
+        match perform(client, plan.manager, op).await {
+            Ok(one) => seen.extend(one),
+            Err(error) => return (seen, Err(error)),
+        }
+    }
+    (seen, Ok(()))
+}
+
+fn build_on(object: &mut Object, seen: &[Seen]) {
+    let written = seen.iter().rev().find_map(|one| match one {
+        Seen::Object(written) if written.kind() == object.kind() && written.meta().uid == object.meta().uid => {
+            written.meta().resource_version.clone()
+        }
+        _ => None,
+    });
+    if written.is_some() {
+        object.meta_mut().resource_version = written;
+    }
+}
+
 /// Carries one operation out.
-pub(crate) async fn perform(client: &Client, manager: &'static str, op: Op) -> Result<Option<Seen>, Error> {
+async fn perform(client: &Client, manager: &'static str, op: Op) -> Result<Option<Seen>, Error> {
     let params = PostParams { field_manager: Some(manager.to_owned()), ..PostParams::default() };
     match op {
         Op::Create(object) => {
             let created = object.create(client, &params).await;
             created.map(|object| Some(Seen::Object(object))).map_err(failed("create", &object))
         }
-        Op::Ensure(object) => match object.create(client, &params).await {
-            Ok(object) => Ok(Some(Seen::Object(object))),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
-            Err(source) => Err(failed("create", &object)(source)),
-        },
+        Op::Ensure(object) => {
+            if object.exists(client).await.map_err(failed("look for", &object))? {
+                return Ok(None);
+            }
+            match object.create(client, &params).await {
+                Ok(object) => Ok(Some(Seen::Object(object))),
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+                Err(source) => Err(failed("create", &object)(source)),
+            }
+        }
         Op::Replace(object) => {
             let replaced = object.replace(client, &params).await;
             replaced.map(|object| Some(Seen::Object(object))).map_err(failed("replace", &object))
@@ -225,10 +272,6 @@ pub(crate) async fn perform(client: &Client, manager: &'static str, op: Op) -> R
             let (pod, uid) = (preparation.pod_name(), preparation.pod_uid());
             let found = crate::kubelet::prepare::look(client, &preparation).await;
             Ok(Some(Seen::Prepared { pod, uid, found }))
-        }
-        Op::Note(note) => {
-            note.write(client).await;
-            Ok(None)
         }
     }
 }

@@ -24,12 +24,12 @@ pub(crate) fn decide(pod: &Pod, nodes: &[Arc<Node>], pods: &[(Arc<Pod>, String)]
             let meta = &pod.metadata;
             let message = format!("Successfully assigned {}/{} to {node}", meta::namespace(meta), meta::name(meta));
             plan.ops.push(Op::Bind { pod: crate::cache::Name::of(pod), uid: meta::uid(meta).to_owned(), node });
-            plan.ops.push(Op::Note(Note::normal(COMPONENT, pod, "Scheduled", message)));
+            plan.notes.push(Note::normal(COMPONENT, pod, "Scheduled", message));
         }
         Err(message) => {
             if let Some(status) = unschedulable(pod, &message, now) {
                 plan.ops.push(Op::Status(status));
-                plan.ops.push(Op::Note(Note::warning(COMPONENT, pod, "FailedScheduling", message)));
+                plan.notes.push(Note::warning(COMPONENT, pod, "FailedScheduling", message));
             }
         }
     }

@@ -167,7 +167,8 @@ impl Engine {
     }
 
     pub(super) fn take_done(&mut self, done: Option<Done>) {
-        let Some(Done { key, seen, error }) = done else { return };
+        let Some(Done { key, seen, notes, error }) = done else { return };
+        self.tell(notes);
         for one in seen {
             match one {
                 Seen::Object(object) => {
@@ -227,7 +228,7 @@ impl Engine {
         let note = replica_set::refused(set, message);
         let uid = meta::uid(&set.metadata).to_owned();
         self.refusals.insert(uid, message.to_owned());
-        self.tell(note);
+        self.tell(vec![note]);
     }
 
     fn tell_created(&mut self, key: &Key, object: &Object) {
@@ -238,16 +239,22 @@ impl Engine {
             _ => None,
         };
         if let Some(note) = note.filter(|_| pod.metadata.deletion_timestamp.is_none()) {
-            self.tell(note);
+            self.tell(vec![note]);
         }
     }
 
-    /// Writes one event beside everything else.
-    fn tell(&mut self, note: Note) {
-        let Some(note) = self.recorder.record(note, clock::now()) else { return };
+    /// Writes events beside everything else.
+    pub(super) fn tell(&mut self, notes: Vec<Note>) {
+        let now = clock::now();
+        let notes: Vec<Note> = notes.into_iter().filter_map(|note| self.recorder.record(note, now)).collect();
+        if notes.is_empty() {
+            return;
+        }
         let client = self.client.clone();
         self.in_flight.push(Box::pin(async move {
-            note.write(&client).await;
+            for note in notes {
+                note.write(&client).await;
+            }
             None
         }));
     }
@@ -258,9 +265,7 @@ impl Engine {
         let Some(memory) = self.kubelets.get_mut(&node).and_then(|kubelet| kubelet.pods.get_mut(uid)) else { return };
         let mut notes = Vec::new();
         memory.found(&pod, found, &mut notes);
-        for note in notes {
-            self.tell(note.from_host(&node));
-        }
+        self.tell(notes.into_iter().map(|note| note.from_host(&node)).collect());
         if let Some(missing) = found.first_missing() {
             self.wait_for(name.clone(), missing.clone());
         }
@@ -312,9 +317,7 @@ impl Engine {
             }
             std::mem::take(&mut turn.notes)
         });
-        for note in notes.unwrap_or_default() {
-            self.tell(note);
-        }
+        self.tell(notes.unwrap_or_default());
         if let Some(missing) = missing {
             self.wait_for(name.clone(), missing);
         }

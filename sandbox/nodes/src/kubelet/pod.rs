@@ -163,7 +163,7 @@ impl PodMemory {
         } else if !meta::ended(turn.pod) {
             self.go_on(turn, &mut plan);
         }
-        plan.ops.extend(turn.notes.drain(..).map(Op::Note));
+        plan.notes.append(&mut turn.notes);
         if let Some(wake) = turn.wake {
             plan.wake_after(wake.saturating_duration_since(turn.now));
         }

@@ -100,7 +100,7 @@ fn manage(set: &DaemonSet, spec: &DaemonSetSpec, places: &[Place<'_>], hash: &st
                 crate::cache::Name::of(*failed),
                 meta::name(&place.node.metadata)
             );
-            plan.ops.push(Op::Note(Note::warning(COMPONENT, set, "FailedDaemonPod", message)));
+            plan.notes.push(Note::warning(COMPONENT, set, "FailedDaemonPod", message));
             plan.ops.push(delete(failed));
         }
         if place.pods.is_empty() {

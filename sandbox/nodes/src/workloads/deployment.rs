@@ -179,10 +179,10 @@ impl<'a> View<'a> {
         [(DESIRED.to_owned(), replicas.to_string()), (MAXIMUM.to_owned(), (replicas + self.limits().surge).to_string())]
     }
 
-    fn scaled_note(&self, set: &str, from: i32, to: i32) -> Op {
+    fn scaled_note(&self, set: &str, from: i32, to: i32) -> Note {
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {set} from {from} to {to}");
-        Op::Note(Note::normal(COMPONENT, self.deployment, "ScalingReplicaSet", message))
+        Note::normal(COMPONENT, self.deployment, "ScalingReplicaSet", message)
     }
 }
 

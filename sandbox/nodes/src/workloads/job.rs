@@ -52,7 +52,7 @@ pub(crate) fn decide(job: &Job, pods: &[Arc<Pod>], pace: Pace, now: Timestamp) -
     if let Some(end) = end {
         let note = if end.condition == "Complete" { Note::normal } else { Note::warning };
         let reason = if end.condition == "Complete" { "Completed" } else { end.reason };
-        plan.ops.push(Op::Note(note(COMPONENT, job, reason, end.message)));
+        plan.notes.push(note(COMPONENT, job, reason, end.message));
         view.delete_active(&mut plan);
     } else if view.suspended() {
         view.delete_active(&mut plan);

@@ -39,7 +39,7 @@ fn scale(set: &ReplicaSet, pods: &[Arc<Pod>], plan: &mut Plan) {
         for pod in surplus(&active, active.len() - wanted) {
             plan.ops.push(delete(pod));
             let message = format!("Deleted pod: {}", meta::name(&pod.metadata));
-            plan.ops.push(Op::Note(Note::normal(COMPONENT, set, "SuccessfulDelete", message)));
+            plan.notes.push(Note::normal(COMPONENT, set, "SuccessfulDelete", message));
         }
     }
 }

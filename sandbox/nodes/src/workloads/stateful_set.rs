@@ -102,7 +102,7 @@ impl View<'_> {
                 meta::name(&self.set.metadata)
             );
             plan.ops.push(delete(pod));
-            plan.ops.push(Op::Note(Note::normal(COMPONENT, self.set, "SuccessfulDelete", message)));
+            plan.notes.push(Note::normal(COMPONENT, self.set, "SuccessfulDelete", message));
         }
         if plan.ops.len() == before {
             self.roll(plan);
@@ -141,7 +141,7 @@ impl View<'_> {
             meta::name(&self.set.metadata)
         );
         plan.ops.push(Op::Create(Object::from(pod)));
-        plan.ops.push(Op::Note(Note::normal(COMPONENT, self.set, "SuccessfulCreate", message)));
+        plan.notes.push(Note::normal(COMPONENT, self.set, "SuccessfulCreate", message));
     }
 
     fn new_pod(&self, ordinal: i32) -> Pod {

@@ -71,7 +71,7 @@ impl View<'_> {
                     let name = meta::name(&set.metadata).to_owned();
                     plan.ops.push(Op::Create(Object::from(set)));
                     if wanted > 0 {
-                        plan.ops.push(self.scaled_note(&name, 0, wanted));
+                        plan.notes.push(self.scaled_note(&name, 0, wanted));
                     }
                 }
             }
@@ -104,7 +104,7 @@ impl View<'_> {
             let from = spec_replicas(set);
             plan.ops.push(Op::Replace(Object::from(fresh)));
             if from != wanted {
-                plan.ops.push(self.scaled_note(meta::name(&set.metadata), from, wanted));
+                plan.notes.push(self.scaled_note(meta::name(&set.metadata), from, wanted));
             }
         }
     }
@@ -190,7 +190,7 @@ impl View<'_> {
             let from = spec_replicas(set);
             plan.ops.push(Op::Replace(Object::from(scaled)));
             if from != replicas {
-                plan.ops.push(self.scaled_note(meta::name(&set.metadata), from, replicas));
+                plan.notes.push(self.scaled_note(meta::name(&set.metadata), from, replicas));
             }
         }
     }
