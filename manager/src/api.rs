@@ -13,6 +13,8 @@ pub mod nodes;
 pub mod provider;
 pub mod provider_config;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod validate;
 pub mod version;
 

@@ -22,6 +22,7 @@ pub fn decide(state: &State, facts: &Facts, now: Timestamp) -> Decision {
     if facts.cluster.metadata.deletion_timestamp.is_some() {
         mirror(&mut look, None);
         deleting::step(&mut look);
+        look.forget();
         tell_of_move(&mut look);
         tell_of_failure(&mut look);
         return look.decide();
@@ -41,6 +42,7 @@ pub fn decide(state: &State, facts: &Facts, now: Timestamp) -> Decision {
     precondition::show(&mut look, &verdict);
     mirror(&mut look, graph.as_ref().ok());
     let doing = step(&mut look, &verdict, graph.as_ref().ok());
+    look.forget();
     summary::show(&mut look, &doing);
     tell_of_move(&mut look);
     tell_of_failure(&mut look);

@@ -154,3 +154,6 @@ fn circle(needs: &BTreeMap<String, BTreeSet<String>>, placed: &BTreeSet<&str>) -
     }
     path.into_iter().map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests;

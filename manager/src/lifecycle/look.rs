@@ -161,13 +161,20 @@ impl<'a> Look<'a> {
         self.moved = Some(Move { from, to, why });
     }
 
-    /// Ends the look.
-    pub(super) fn decide(mut self) -> Decision {
+    /// Forgets what came of effects that nobody wants any more: what they were to do is so.
+    pub(super) fn forget(&mut self) {
         let wanted = std::mem::take(&mut self.wanted);
         self.state.retain(|kind| wanted.contains(kind));
+    }
+
+    /// Ends the look.
+    pub(super) fn decide(self) -> Decision {
         let carried = self.stored.last_error.clone();
-        self.status.last_error = self.state.last_error(carried);
-        self.status.conditions = self.conditions.into_stored();
+        let status = LatticeClusterStatus {
+            last_error: self.state.last_error(carried),
+            conditions: self.conditions.into_stored(),
+            ..self.status
+        };
         let requeue = if self.moved.is_some() {
             Some(Duration::ZERO)
         } else {
@@ -175,7 +182,7 @@ impl<'a> Look<'a> {
         };
         Decision {
             state: self.state,
-            status: self.status,
+            status,
             effects: self.effects,
             requeue,
             events: self.events,

@@ -7,45 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use crate::api::{FINALIZER, FINALIZER_IN_USE, InfraProvider, LatticeCluster, LatticeClusterStatus, Phase};
+use crate::api::testing::{UID, homelab, provider, start};
+use crate::api::{FINALIZER, FINALIZER_IN_USE, LatticeCluster, LatticeClusterStatus, Phase};
 use crate::lifecycle::{
     AgentFacts, Catalog, Component, Decision, Effect, EffectKind, Facts, Health, NamespaceFacts, Need, NodeFacts,
     Observed, Outcome, ParentFacts, Report, ReportState, SecretFacts, SecretsFacts, Session, Stage, State, decide,
 };
-
-/// The homelab cluster, exactly as a user wrote it.
-pub(super) const HOMELAB: &str = r#"
-apiVersion: lattice.dev/v1alpha1
-kind: LatticeCluster
-metadata:
-  name: backend
-  labels: {lattice.dev/environment: homelab, lattice.dev/role: backend}
-spec:
-  latticeImage: "ghcr.io/evan-hines-js/lattice:latest"
-  providerRef: proxmox
-  provider:
-    kubernetes: {version: "1.32.0", bootstrap: kubeadm}
-    config:
-      proxmox:
-        sourceNode: "poweredge-lg"
-        templateId: 9000
-        controlPlaneEndpoint: "10.0.1.110"
-        bridge: "vmbr1"
-        ipv4Pool: {range: "10.0.1.111-120/24", gateway: "10.0.1.1"}
-  nodes:
-    controlPlane:
-      replicas: 1
-      instanceType: {cores: 4, memoryGib: 16, diskGib: 50}
-    workerPools:
-      default:
-        replicas: 3
-        instanceType: {cores: 12, memoryGib: 64, diskGib: 250}
-  services: true
-  monitoring: {enabled: false}
-  backups: {enabled: false}
-"#;
-
-const UID: &str = "0b6c2d1e-9f00-4c8e-8a77-0123456789ab";
 
 /// How far one machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,29 +44,12 @@ pub(super) struct World {
     pub(super) held: BTreeSet<String>,
     pub(super) connected: bool,
     pub(super) uplink: bool,
+    revoked: bool,
     pub(super) phases: Vec<Phase>,
     pub(super) done: Vec<EffectKind>,
     pub(super) status_writes: u32,
-}
-
-pub(super) fn homelab() -> LatticeCluster {
-    let mut cluster: LatticeCluster = serde_saphyr::from_str(HOMELAB).expect("the homelab cluster reads");
-    cluster.metadata.uid = Some(UID.to_owned());
-    cluster.metadata.generation = Some(1);
-    cluster.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(start()));
-    cluster
-}
-
-pub(super) fn start() -> Timestamp {
-    "2026-11-24T12:00:00Z".parse().expect("a time")
-}
-
-pub(super) fn provider() -> InfraProvider {
-    serde_json::from_value(json!({
-        "apiVersion": "lattice.dev/v1alpha1", "kind": "InfraProvider", "metadata": {"name": "proxmox"},
-        "spec": {"type": "proxmox", "credentialsSecretRef": {"name": "pve", "namespace": "lattice-system"}}
-    }))
-    .expect("a provider")
+    /// The watches are behind: the next look sees the objects of the last one.
+    pub(super) lagging: bool,
 }
 
 pub(super) fn secret(keys: &[&str]) -> SecretFacts {
@@ -177,9 +127,11 @@ impl World {
             held: BTreeSet::new(),
             connected: false,
             uplink: true,
+            revoked: false,
             phases: Vec::new(),
             done: Vec::new(),
             status_writes: 0,
+            lagging: false,
         }
     }
 
@@ -223,8 +175,13 @@ impl World {
 
     /// Decides, and writes the status when it differs, as the API would store it.
     pub(super) fn look(&mut self) -> Decision {
-        let before = self.phase();
         self.gather();
+        self.look_again()
+    }
+
+    /// Looks at the same facts.
+    pub(super) fn look_again(&mut self) -> Decision {
+        let before = self.phase();
         let decision = decide(&self.state, &self.facts, self.now);
         self.state = decision.state.clone();
         if Some(&decision.status) != self.facts.cluster.status.as_ref() {
@@ -253,7 +210,7 @@ impl World {
                 return;
             }
         }
-        panic!("did not settle: {:?}", self.status());
+        panic!("did not settle: {:?}", self.status().message);
     }
 
     /// Everything that can go on by itself goes on until Ready, or nothing changes.
@@ -277,7 +234,7 @@ impl World {
                 return;
             }
         }
-        panic!("goes on for ever: {:?}", self.status());
+        panic!("goes on for ever: {:?}", self.status().message);
     }
 
     /// Does an effect, and records its success.
@@ -335,7 +292,7 @@ impl World {
             EffectKind::RevokeIdentity => {
                 self.facts.secrets.identity = Observed::Absent;
                 self.connected = false;
-                self.uplink = false;
+                self.revoked = true;
             }
             EffectKind::ReleaseProvider => self.hold(false),
             EffectKind::DeleteSecrets => {
@@ -404,7 +361,7 @@ impl World {
 
     /// One step of the agent's connection.
     pub(super) fn agent(&mut self) {
-        self.connected = self.uplink && self.machines[0] >= Machine::Up;
+        self.connected = self.uplink && !self.revoked && self.machines[0] >= Machine::Up;
     }
 
     /// One step of each component on the child.
@@ -423,7 +380,9 @@ impl World {
 
     /// Puts what there is into the facts.
     fn gather(&mut self) {
-        self.facts.objects = Observed::Known(self.objects());
+        if !std::mem::take(&mut self.lagging) {
+            self.facts.objects = Observed::Known(self.objects());
+        }
         if !self.connected {
             if self.facts.agent.session.take().is_some() {
                 self.facts.agent.sighting = Some(crate::lifecycle::Sighting {
@@ -459,6 +418,13 @@ impl World {
         });
         let reports = self.child.iter().map(|(name, state)| (name.clone(), report(name, *state)));
         self.facts.agent.reports = Observed::Known(reports.collect());
+    }
+
+    /// Whether everything that was asked for is there and well.
+    pub(super) fn is_well(&self) -> bool {
+        let enabled = self.facts.catalog.components.iter().filter(|component| component.enabled);
+        let healthy = enabled.into_iter().all(|c| self.child.get(&c.name) == Some(&ReportState::Healthy));
+        healthy && self.connected && self.machines.iter().all(|machine| *machine == Machine::Joined)
     }
 
     fn joined(&self, at: usize) -> bool {
