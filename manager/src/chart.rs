@@ -72,24 +72,18 @@ impl Catalog {
     /// What the graph is made from: every component, whether this cluster has it, and what it needs.
     ///
     /// # Errors
-    /// When a component's expression fails, when an override names no component, or when a component that is on has no
-    /// version for this Kubernetes.
+    /// Everything that is wrong, at once: a component's expression fails, an override names no component, or a component
+    /// that is on has no version for this Kubernetes.
     pub fn summary(&self, selection: &Selection) -> Result<Vec<ComponentSummary>, Error> {
-        selection.check_names(&self.components)?;
-        self.components
-            .iter()
-            .map(|(name, component)| {
-                let enabled = self.enabled(name, component, selection)?;
-                let version = if enabled { Some(component.version(name, selection)?) } else { None };
-                Ok(ComponentSummary {
-                    name: name.clone(),
-                    condition: component.condition.clone(),
-                    needs: component.needs.iter().map(component::NeedEntry::to_need).collect(),
-                    enabled,
-                    version,
-                })
-            })
-            .collect()
+        let mut errors: Vec<Error> = selection.unknown(&self.components).collect();
+        let mut summaries = Vec::with_capacity(self.components.len());
+        for (name, component) in &self.components {
+            match self.summarise(name, component, selection) {
+                Ok(summary) => summaries.push(summary),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(summaries) } else { Err(Error::all(errors)) }
     }
 
     /// What is installed for one component.
@@ -100,6 +94,18 @@ impl Catalog {
         let found = self.component(component)?;
         let version = found.version(component, &context.selection)?;
         bundle::render(&self.renderer, component, found, version, context)
+    }
+
+    fn summarise(&self, name: &str, component: &Component, selection: &Selection) -> Result<ComponentSummary, Error> {
+        let enabled = self.enabled(name, component, selection)?;
+        let version = if enabled { Some(component.version(name, selection)?) } else { None };
+        Ok(ComponentSummary {
+            name: name.to_owned(),
+            condition: component.condition.clone(),
+            needs: component.needs.iter().map(component::NeedEntry::to_need).collect(),
+            enabled,
+            version,
+        })
     }
 
     fn component(&self, name: &str) -> Result<&Component, Error> {

@@ -34,7 +34,7 @@ pub use object::{CLUSTER_NAME_LABEL, CLUSTER_UID_LABEL, RenderedObject, Stage};
 
 pub(crate) use engine::Engine;
 pub(crate) use hash::hex;
-pub(crate) use library::Library;
+pub(crate) use library::{Library, template_of};
 pub(crate) use object::all as parse_objects;
 
 /// Renders what a cluster is made of. Made once; every template is compiled and checked when it is made.

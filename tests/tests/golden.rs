@@ -4,14 +4,19 @@
 //! holds the LatticeCluster (and InfraProvider) that its objects are made from. Every object of a cluster is also
 //! checked against the schemas of Cluster API and its providers, where `LATTICE_CRDS_DIR` has them.
 
+#[cfg(test)]
 #[path = "golden/chart.rs"]
 mod chart;
+#[cfg(test)]
 #[path = "golden/files.rs"]
 mod files;
+#[cfg(test)]
 #[path = "golden/input.rs"]
 mod input;
+#[cfg(test)]
 #[path = "golden/schema.rs"]
 mod schema;
+#[cfg(test)]
 #[path = "golden/scripts.rs"]
 mod scripts;
 
@@ -36,7 +41,7 @@ fn renderer() -> Arc<Renderer> {
 
 fn rendered(scenario: &str) -> Vec<RenderedObject> {
     let input = Input::read(&format!("clusters/{scenario}"));
-    renderer().cluster(&input.context()).unwrap_or_else(|error| panic!("{scenario}: {error}"))
+    renderer().cluster(&input.context()).expect(scenario)
 }
 
 #[test]
@@ -48,8 +53,9 @@ fn clusters_render_as_written_down() {
             golden.check(&name, &files::yaml(object.object()));
         }
         let files = scripts::inline_files(scenario);
-        let text: String = files.iter().map(|(path, text)| format!("##### {path}\n{}\n", text.trim_end())).collect();
-        golden.check("files-of-control-plane-nodes.txt", &text);
+        let text: Vec<String> =
+            files.iter().map(|(path, text)| format!("##### {path}\n{}\n", text.trim_end())).collect();
+        golden.check("files-of-control-plane-nodes.txt", &text.concat());
         golden.finish();
     }
 }
@@ -98,8 +104,8 @@ fn components_render_as_written_down() {
         let ours = |object: &&Value| object["metadata"]["name"].as_str().unwrap().ends_with(".lattice.dev");
         let (crds, others): (Vec<&Value>, Vec<&Value>) = bundle.objects.iter().partition(ours);
         assert_eq!(crds.len(), if name == "platform-operator" { 2 } else { 0 }, "{name} brings our own CRDs");
-        let text: String = others.into_iter().map(|object| format!("---\n{}", files::yaml(object))).collect();
-        golden.check(&format!("{name}.yaml"), &format!("# {name} {}\n{text}", bundle.version));
+        let text: Vec<String> = others.into_iter().map(chart::document).collect();
+        golden.check(&format!("{name}.yaml"), &format!("# {name} {}\n{}", bundle.version, text.concat()));
     }
     golden.finish();
 }
@@ -115,8 +121,8 @@ fn agent_manifest_renders_as_written_down() {
 
 fn agent() -> AgentContext {
     AgentContext {
-        cluster: "backend".parse().unwrap(),
-        cluster_uid: input::UID.parse().unwrap(),
+        cluster: "backend".parse().expect("a name"),
+        cluster_uid: input::UID.parse().expect("a uid"),
         trust_domain: "lattice.example".to_owned(),
         image: "ghcr.io/evan-hines-js/lattice:latest".to_owned(),
         endpoints: vec!["192.0.2.1:50051".to_owned(), "parent.example:50051".to_owned()],

@@ -13,7 +13,7 @@ use super::component::Component;
 use super::{Error, Features, Selection, values};
 use crate::api::LatticeCluster;
 use crate::api::defaults::Resolved;
-use crate::render::{self, ClusterContext, Endpoint, Renderer};
+use crate::render::{self, ClusterContext, Endpoint, Renderer, template_of};
 
 /// Most objects of a bundle, by the wire protocol.
 const OBJECTS_MAX: usize = 2_000;
@@ -164,7 +164,7 @@ pub(super) fn render(
     let values = component_values(renderer, name, &view(None), &context.selection)?;
     let mut objects = Vec::new();
     for template in renderer.library().below(&format!("components/{name}/manifests")) {
-        let text = if template.ends_with(".j2") {
+        let text = if template_of(template).is_some() {
             renderer.engine().render(template, &view(Some(&values)))?
         } else {
             renderer.library().text(template).unwrap_or_default().to_owned()

@@ -136,10 +136,10 @@ impl Component {
             let mut known: Vec<String> = self.versions.values().map(|version| own(version)).collect();
             known.sort();
             known.dedup();
-            return match known.iter().any(|version| version == wanted) {
-                true => Ok(wanted.to_owned()),
-                false => Err(Error::UnknownVersion { component: name.to_owned(), version: wanted.to_owned(), known }),
-            };
+            if known.iter().any(|version| version == wanted) {
+                return Ok(wanted.to_owned());
+            }
+            return Err(Error::UnknownVersion { component: name.to_owned(), version: wanted.to_owned(), known });
         }
         let minor = minor_of(&selection.kubernetes_version).map(|(major, minor)| format!("{major}.{minor}"));
         minor

@@ -66,6 +66,9 @@ pub enum Error {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// Several things are wrong at once.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<Error>),
     /// The spec sets a value that the component does not have, or one of another type.
     #[error("spec.components.{component}.values{path}: {problem}")]
     Value {
@@ -79,11 +82,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// One error of several.
+    pub(super) fn all(mut errors: Vec<Error>) -> Self {
+        if errors.len() == 1 { errors.remove(0) } else { Error::Several(errors) }
+    }
+
     /// The reason that conditions, Events and metrics carry.
     pub fn reason(&self) -> Reason {
         match self {
             Error::Render(error) => error.reason(),
             Error::TooMany { .. } | Error::UnknownNeed { .. } | Error::SharedCondition { .. } => Reason::RenderFailed,
+            Error::Several(errors) => match errors.first().map(Error::reason) {
+                Some(reason) if errors.iter().all(|error| error.reason() == reason) => reason,
+                _ => Reason::InvalidSpec,
+            },
             Error::UnknownComponent { .. } | Error::Value { .. } => Reason::InvalidSpec,
             Error::NoVersion { .. } | Error::UnknownVersion { .. } => Reason::VersionNotSupported,
         }

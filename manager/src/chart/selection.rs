@@ -89,13 +89,11 @@ impl Selection {
         SelectionView { spec: &self.features }
     }
 
-    /// Refuses overrides of components that do not exist.
-    pub(super) fn check_names(&self, components: &BTreeMap<String, Component>) -> Result<(), Error> {
-        match self.overrides.keys().find(|name| !components.contains_key(*name)) {
-            None => Ok(()),
-            Some(name) => {
-                Err(Error::UnknownComponent { component: name.clone(), known: components.keys().cloned().collect() })
-            }
-        }
+    /// Overrides of components that do not exist.
+    pub(super) fn unknown<'a>(&'a self, components: &'a BTreeMap<String, Component>) -> impl Iterator<Item = Error> {
+        self.overrides.keys().filter(|name| !components.contains_key(*name)).map(|name| Error::UnknownComponent {
+            component: name.clone(),
+            known: components.keys().cloned().collect(),
+        })
     }
 }

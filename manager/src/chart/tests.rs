@@ -179,6 +179,25 @@ fn a_spec_can_switch_components_and_choose_versions_of_the_catalog() {
 }
 
 #[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let selection = Selection {
+        kubernetes_version: "v1.99.0".to_owned(),
+        overrides: BTreeMap::from([("calico".to_owned(), Override::default())]),
+        ..homelab()
+    };
+    let error = catalog().summary(&selection).expect_err("refused").to_string();
+    for word in ["calico", "component cilium has no version", "component istio has no version"] {
+        assert!(error.contains(word), "{error} should say {word:?}");
+    }
+    let values = json!({"mut": 1400, "mtu": "x", "apiServer": {"hots": "x"}});
+    let wanted = overridden("cilium", Override { values: Some(values), ..Override::default() });
+    let error = catalog().bundle("cilium", &context(wanted)).expect_err("refused").to_string();
+    for word in ["values/mut", "values/mtu", "values/apiServer/hots"] {
+        assert!(error.contains(word), "{error} should say {word:?}");
+    }
+}
+
+#[test]
 fn a_kubernetes_without_versions_is_refused_with_those_that_have_some() {
     let error =
         catalog().summary(&Selection { kubernetes_version: "v1.30.1".to_owned(), ..homelab() }).expect_err("too old");
@@ -210,7 +229,9 @@ fn values_of_the_spec_take_the_place_of_the_catalogs() {
     ] {
         let error = catalog.bundle("cilium", &context(values(given))).expect_err("refused");
         assert_eq!(error.reason(), Reason::InvalidSpec);
-        words.iter().for_each(|word| assert!(error.to_string().contains(word), "{error} should say {word:?}"));
+        for word in words {
+            assert!(error.to_string().contains(word), "{error} should say {word:?}");
+        }
     }
 }
 

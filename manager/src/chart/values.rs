@@ -7,31 +7,30 @@ use super::Error;
 /// Puts `wanted` in place of what is in `values`. A field that the catalog does not have is refused: it would be
 /// ignored, and whoever wrote it would not know.
 pub(super) fn merge(component: &str, values: &mut Value, wanted: &Value) -> Result<(), Error> {
-    merge_at(component, values, wanted, &mut String::new())
+    let mut errors = Vec::new();
+    merge_at(values, wanted, &mut String::new(), &mut |path, problem| {
+        errors.push(Error::Value { component: component.to_owned(), path: path.to_owned(), problem });
+    });
+    if errors.is_empty() { Ok(()) } else { Err(Error::all(errors)) }
 }
 
-fn merge_at(component: &str, values: &mut Value, wanted: &Value, path: &mut String) -> Result<(), Error> {
-    let refuse = |path: &str, problem: String| {
-        Err(Error::Value { component: component.to_owned(), path: path.to_owned(), problem })
-    };
+fn merge_at(values: &mut Value, wanted: &Value, path: &mut String, refuse: &mut impl FnMut(&str, String)) {
     match (values, wanted) {
         (Value::Object(fields), Value::Object(wanted)) => {
             for (key, value) in wanted {
                 let length = path.len();
                 path.push('/');
                 path.push_str(key);
-                let Some(field) = fields.get_mut(key) else {
-                    return refuse(path, format!("no such value; there are {}", names(fields)));
-                };
-                merge_at(component, field, value, path)?;
+                match fields.get_mut(key) {
+                    Some(field) => merge_at(field, value, path, refuse),
+                    None => refuse(path, format!("no such value; there are {}", names(fields))),
+                }
                 path.truncate(length);
             }
-            Ok(())
         }
         // An optional value of the catalog is null and takes anything; null gives any value back to the component.
         (values, wanted) if kind(values) == kind(wanted) || values.is_null() || wanted.is_null() => {
             *values = wanted.clone();
-            Ok(())
         }
         (values, wanted) => refuse(path, format!("is {} and must be {}", kind(wanted), kind(values))),
     }

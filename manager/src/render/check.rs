@@ -131,10 +131,9 @@ fn follows_a_break(before: &str) -> bool {
     let trimmed = before.trim_end_matches(' ');
     let spaced = trimmed.len() < before.len();
     match trimmed.chars().next_back() {
-        None => true,
-        Some(':' | '-') => spaced,
         // After a tag: what the tag's own line began with counts, and a value beside a value is no YAML anyway.
-        Some('[' | '{' | ',') => true,
+        None | Some('[' | '{' | ',') => true,
+        Some(':' | '-') => spaced,
         Some('}') => trimmed.ends_with("%}"),
         Some(_) => false,
     }

@@ -10,7 +10,7 @@ use super::object::{self, CLUSTER_NAME_LABEL, CLUSTER_UID_LABEL, Expected, Rende
 use super::provider::{Entry, Infrastructure, Provider, Reference, Scope};
 use super::{Error, hash};
 use crate::render::engine::Engine;
-use crate::render::library::Library;
+use crate::render::library::{Library, template_of};
 
 /// Name of an object while its name by content is not known yet.
 const UNNAMED: &str = "unnamed";
@@ -192,12 +192,16 @@ impl<'a> Rendering<'a> {
         let mut files = Vec::from(NodeFile::enrolment(self.cluster.name));
         let ours = &self.provider.control_plane;
         for file in &ours.files {
-            let content = match file.template.strip_suffix(".j2") {
+            let content = match template_of(&file.template) {
                 None => self.library.text(&file.template).unwrap_or_default().to_owned(),
                 Some(plain) => {
                     let text = self.engine.render(&file.template, &self.view(self.cluster.name, Some(0), &bare))?;
                     // Manifests become one line of JSON: half the bytes, and whatever reads YAML reads it.
-                    if plain.ends_with(".yaml") { object::one(&file.template, &text)?.to_string() } else { text }
+                    if plain.strip_suffix(".yaml").is_some() {
+                        object::one(&file.template, &text)?.to_string()
+                    } else {
+                        text
+                    }
                 }
             };
             files.push(NodeFile::inline(&file.path, &file.permissions, &content));

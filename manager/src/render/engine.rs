@@ -10,7 +10,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, UndefinedBeha
 use serde::Serialize;
 
 use super::Error;
-use super::library::Library;
+use super::library::{Library, template_of};
 
 /// Instructions that one rendering may take. A real template takes some thousands; higher lets a loop run for minutes.
 const FUEL: u64 = 2_000_000;
@@ -48,7 +48,7 @@ impl Engine {
         environment.add_filter("json", json);
         environment.remove_global("debug");
         for (path, text) in library.files() {
-            if path.ends_with(".j2") {
+            if template_of(path).is_some() {
                 super::check::template(path, text)?;
                 environment
                     .add_template_owned(path.to_owned(), text.to_owned())

@@ -73,6 +73,11 @@ impl Library {
     }
 }
 
+/// The path without `.j2`, where the file is a template and not to be taken as it is.
+pub(crate) fn template_of(path: &str) -> Option<&str> {
+    path.strip_suffix(".j2")
+}
+
 /// The folder that is replaced as a whole: `providers/proxmox`, `components/cilium`, `agent`.
 fn unit(path: &str) -> &str {
     let parts = if path.starts_with("providers/") || path.starts_with("components/") { 2 } else { 1 };

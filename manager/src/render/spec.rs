@@ -71,9 +71,7 @@ fn provider(resolved: &ResolvedProvider) -> ProviderContext {
             load_balancer: docker
                 .load_balancer
                 .as_ref()
-                .map(|image| ImageContext { repository: image.image_repository.clone(), tag: image.image_tag.clone() })
-                // `{}` in the spec is the provider's own choice, too.
-                .filter(|image| *image != ImageContext::default()),
+                .map(|image| ImageContext { repository: image.image_repository.clone(), tag: image.image_tag.clone() }),
         }),
     }
 }

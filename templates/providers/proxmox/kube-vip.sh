@@ -4,5 +4,5 @@ set -eu
 root=${LATTICE_NODE_ROOT:-}
 file=$root/etc/kubernetes/manifests/kube-vip.yaml
 [ -e "$root/run/kubeadm/kubeadm.yaml" ] || exit 0
-text=$(sed 's#"path":"/etc/kubernetes/admin.conf"#"path":"/etc/kubernetes/super-admin.conf"#' "$file")
+text=$(sed 's#/admin.conf","type"#/super-admin.conf","type"#' "$file")
 printf '%s\n' "$text" >"$file"

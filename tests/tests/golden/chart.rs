@@ -74,8 +74,7 @@ fn template(object: &Value) -> String {
         let item = LISTS.iter().find(|(mark, _, _)| line.ends_with(mark));
         let value = VALUES.iter().find(|(mark, _)| line.ends_with(mark));
         let replaced = match (item, value) {
-            (Some((mark, _, helm)), _) => line.replace(mark, helm),
-            (None, Some((mark, helm))) => line.replace(mark, helm),
+            (Some((mark, _, helm)), _) | (None, Some((mark, helm))) => line.replace(mark, helm),
             (None, None) => line.replace("MARK_NAME", "{{ $name | quote }}"),
         };
         writeln!(chart, "{replaced}").unwrap();
@@ -148,6 +147,6 @@ fn chart_and_manifest_of_the_agent_agree() {
     for object in &manifest {
         let path = files::root().join("charts/lattice-agent/templates").join(name(object));
         let template = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(documents(&helm(&template, &context, TOKEN)), [object.clone()], "{}", path.display());
+        assert_eq!(documents(&helm(&template, &context, TOKEN)), std::slice::from_ref(object), "{}", path.display());
     }
 }

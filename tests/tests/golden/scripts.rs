@@ -146,7 +146,7 @@ fn bootstrap_does_nothing_on_nodes_that_join() {
 #[test]
 fn bootstrap_takes_the_next_address_and_tries_again() {
     // The first address never answers; kubectl fails until its third call.
-    let curl = format!(r#"case $* in *one.example*) exit 7;; esac; {CURL_WORKS}"#);
+    let curl = format!("case $* in *one.example*) exit 7;; esac; {CURL_WORKS}");
     let kubectl = r#"[ "$(grep -c kubectl "$calls")" -ge 3 ]"#;
     let node = Node::new("docker", true, &curl, kubectl);
     assert!(node.run(BOOTSTRAP).status.success());
