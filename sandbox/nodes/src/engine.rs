@@ -48,6 +48,8 @@ pub(super) enum Key {
     Node(String),
     /// What the node life cycle does about it.
     NodeLife(String),
+    /// The Lease of a node.
+    Lease(String),
     Deployment(Name),
     ReplicaSet(Name),
     DaemonSet(Name),
@@ -76,6 +78,8 @@ pub(crate) struct Engine {
     kubelets: BTreeMap<String, Kubelet>,
     /// Nodes whose kubelet is silent, and since when.
     silent: HashMap<String, Instant>,
+    /// Pods whose node does not exist, and since when.
+    orphans: HashMap<Name, Instant>,
     /// Pods that are being bound, with their node.
     assumed: HashMap<Name, String>,
     /// The last recorded revision of DaemonSets and StatefulSets, by uid.
@@ -104,6 +108,7 @@ impl Engine {
             queue: Queue::new(),
             kubelets: BTreeMap::new(),
             silent: HashMap::new(),
+            orphans: HashMap::new(),
             assumed: HashMap::new(),
             recorded: HashMap::new(),
             refusals: HashMap::new(),

@@ -87,11 +87,15 @@ impl Kubelet {
         format!("{prefix}.{last}")
     }
 
-    /// Forgets a pod that is gone; its real processes are asked to end.
+    /// Forgets a pod that is gone; its real processes are asked to end, and what it had on disk goes.
     pub(crate) fn forget(&mut self, uid: &str) {
         self.addresses.remove(uid);
-        if let Some(memory) = self.pods.remove(uid) {
-            memory.stop_all();
+        let Some(memory) = self.pods.remove(uid) else { return };
+        memory.stop_all();
+        if let Some(machine) = self.spec.folder.as_ref().filter(|_| memory.real)
+            && let Err(error) = volumes::remove(&machine.join("pods").join(uid))
+        {
+            tracing::debug!(%error, "volumes of a pod could not be removed");
         }
     }
 

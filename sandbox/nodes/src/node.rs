@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
     DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec as Spec, NodeStatus,
     NodeSystemInfo, Pod, PodCondition, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 
 use crate::config::{CniRule, NodeSpec};
 use crate::meta;
@@ -153,6 +154,28 @@ fn merge(old: &NodeStatus, wanted: &[(&str, &str, &str, &str)], now: Timestamp) 
     let others = old.conditions.iter().flatten();
     all.extend(others.filter(|other| !wanted.iter().any(|(kind, ..)| *kind == other.type_)).cloned());
     all
+}
+
+/// The Lease by which a living kubelet shows that it lives.
+pub(crate) fn lease(node: &Node, now: Timestamp) -> Lease {
+    Lease {
+        metadata: ObjectMeta {
+            name: node.metadata.name.clone(),
+            namespace: Some("kube-node-lease".to_owned()),
+            owner_references: Some(vec![OwnerReference {
+                controller: None,
+                block_owner_deletion: None,
+                ..meta::owner_reference(node)
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: node.metadata.name.clone(),
+            lease_duration_seconds: Some(40),
+            renew_time: Some(MicroTime(now)),
+            ..LeaseSpec::default()
+        }),
+    }
 }
 
 /// Decides what the node life cycle does about a node; `silent` says that its kubelet stopped

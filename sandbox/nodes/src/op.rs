@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource};
 
 use crate::cache::Name;
@@ -48,6 +49,8 @@ pub(crate) enum Op {
         /// The node.
         node: String,
     },
+    /// Renews a Lease, or makes it.
+    Renew(Box<Lease>),
     /// Looks whether everything that a pod needs to start is there, and lays its volumes out.
     Prepare(Box<crate::kubelet::prepare::Preparation>),
 }
@@ -268,6 +271,7 @@ async fn perform(client: &Client, manager: &'static str, op: Op) -> Result<Optio
         }
         Op::Delete { kind, name, uid, grace } => delete(client, kind, name, uid, grace).await,
         Op::Bind { pod, uid, node } => bind(client, pod, uid, node).await,
+        Op::Renew(lease) => renew(client, manager, &lease).await,
         Op::Prepare(preparation) => {
             let (pod, uid) = (preparation.pod_name(), preparation.pod_uid());
             let found = crate::kubelet::prepare::look(client, &preparation).await;
@@ -317,6 +321,16 @@ async fn bind(client: &Client, pod: Name, uid: String, node: String) -> Result<O
     let bound: Result<serde_json::Value, _> = pods.create_subresource("binding", &pod.name, &params, &binding).await;
     bound.map_err(failed)?;
     Ok(None)
+}
+
+async fn renew(client: &Client, manager: &'static str, lease: &Lease) -> Result<Option<Seen>, Error> {
+    let name = Name::of(lease);
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &name.namespace);
+    let params = PatchParams::apply(manager).force();
+    match leases.patch(&name.name, &params, &Patch::Apply(lease)).await {
+        Ok(_) => Ok(None),
+        Err(source) => Err(Error { verb: "renew the Lease of", kind: Kind::Node, name, source }),
+    }
 }
 
 fn failed(verb: &'static str, object: &Object) -> impl FnOnce(kube::Error) -> Error + use<> {

@@ -22,6 +22,8 @@ use crate::workloads::{daemon_set, deployment, job, replica_set, revision, state
 const SILENCE: Duration = Duration::from_secs(40);
 /// How long pods of a node that does not exist are left alone.
 const ORPHANED: Duration = Duration::from_secs(40);
+/// How often a kubelet renews its Lease; never scaled, since others judge it by their own clocks.
+const LEASE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Decides what to do about one key.
@@ -30,6 +32,7 @@ impl Engine {
             Key::Pod(name) => self.look_at_pod(name),
             Key::Node(name) => self.look_at_node(name),
             Key::NodeLife(name) => self.look_at_node_life(name),
+            Key::Lease(name) => self.look_at_lease(name),
             Key::Deployment(name) => self.look_at_deployment(name),
             Key::ReplicaSet(name) => self.look_at_replica_set(name),
             Key::DaemonSet(name) => self.look_at_daemon_set(name),
@@ -112,6 +115,9 @@ impl Engine {
         let cni = self.config.cni.as_ref();
         match node {
             Some(node) => {
+                if self.config.leases && !kubelet.registered {
+                    self.queue.add(Key::Lease(name.to_owned()));
+                }
                 kubelet.registered = true;
                 // What was up stays up: a restarted simulation takes the Node's word for it.
                 kubelet.network |= node::condition(&node, "Ready") == Some("True");
@@ -130,6 +136,16 @@ impl Engine {
                 plan
             }
         }
+    }
+
+    fn look_at_lease(&mut self, name: &str) -> Plan {
+        let mut plan = Plan::new(KUBELET);
+        let node = self.world.nodes.get(&cluster_wide(name));
+        if let (Some(node), true) = (node, self.kubelets.contains_key(name) && !self.is_silenced(name)) {
+            plan.ops.push(Op::Renew(Box::new(node::lease(node, clock::now()))));
+            plan.wake_after(LEASE);
+        }
+        plan
     }
 
     fn look_at_node_life(&mut self, name: &str) -> Plan {
@@ -177,14 +193,12 @@ impl Engine {
     fn look_at_orphan(&mut self, pod: &Pod, name: &Name) -> Plan {
         let mut plan = Plan::new(CONTROLLERS);
         let wait = self.pace.delay(ORPHANED);
-        let key = format!("orphan {name}");
-        let since = *self.silent.entry(key.clone()).or_insert_with(Instant::now);
+        let since = *self.orphans.entry(name.clone()).or_insert_with(Instant::now);
         let due = since + wait;
         let now = Instant::now();
         if due > now {
             plan.wake_after(due - now);
         } else {
-            self.silent.remove(&key);
             plan.ops.push(Op::Delete {
                 kind: Kind::Pod,
                 name: name.clone(),

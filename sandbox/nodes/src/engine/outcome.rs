@@ -1,10 +1,12 @@
 //! What events, answers and reports change, and what has to be looked at because of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use lattice_protocol::{clock, task};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::watch::Watched;
 use super::{Done, Engine, Key, RETRY};
@@ -16,6 +18,9 @@ use crate::meta;
 use crate::node;
 use crate::op::{self, Object, Seen};
 use crate::workloads::{job, replica_set};
+
+/// Shortest wait before needs are looked at again without a watch. Shorter: an API that is away is hammered.
+const WAIT_MIN: Duration = Duration::from_millis(200);
 
 /// Takes a change of a kind that concerns itself and its controller.
 macro_rules! workload {
@@ -92,6 +97,7 @@ impl Engine {
     fn pod_gone(&mut self, pod: &Arc<Pod>) {
         let name = Name::of(pod.as_ref());
         self.assumed.remove(&name);
+        self.orphans.remove(&name);
         self.failures.remove(&Key::Pod(name));
         self.look_at_owner(&pod.metadata);
         if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) {
@@ -213,7 +219,7 @@ impl Engine {
                 self.recorded.remove(&uid.unwrap_or_default());
             }
             Key::ReplicaSet(name) => self.take_refusal(name, error),
-            Key::Node(_) | Key::NodeLife(_) | Key::Deployment(_) | Key::Job(_) => {}
+            Key::Node(_) | Key::NodeLife(_) | Key::Lease(_) | Key::Deployment(_) | Key::Job(_) => {}
         }
         if error.is_stale() {
             tracing::debug!(?key, error = %error, "somebody else wrote first");
@@ -265,33 +271,34 @@ impl Engine {
         let Some(memory) = self.kubelets.get_mut(&node).and_then(|kubelet| kubelet.pods.get_mut(uid)) else { return };
         let mut notes = Vec::new();
         memory.found(&pod, found, &mut notes);
+        let life = memory.life.clone();
         self.tell(notes.into_iter().map(|note| note.from_host(&node)).collect());
         if let Some(missing) = found.first_missing() {
-            self.wait_for(name.clone(), missing.clone());
+            self.wait_for(name.clone(), missing.clone(), life);
         }
         self.queue.add(Key::Pod(name.clone()));
     }
 
     /// Waits beside everything else until something is there, then has the pod looked at again.
-    fn wait_for(&self, pod: Name, missing: Missing) {
+    fn wait_for(&self, pod: Name, missing: Missing, life: CancellationToken) {
         let (client, met, stop) = (self.client.clone(), self.met.0.clone(), self.stop.clone());
-        let wait = self.pace.backoff(std::time::Duration::from_secs(1), 1);
+        let pause = self.pace.backoff(Duration::from_secs(2), 1).max(WAIT_MIN);
         let waiting = async move {
-            if missing.error.is_some() {
-                tokio::time::sleep(wait).await;
-            } else {
-                prepare::appears(client, missing).await;
+            // Where there is nothing to watch for, or the watch fails, time has to do.
+            if missing.error.is_some() || prepare::appears(client, missing).await.is_err() {
+                tokio::time::sleep(pause).await;
             }
             let _ = met.send(pod).await;
         };
-        let stopped = async move {
+        let bounded = async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
+                () = life.cancelled() => {}
                 () = waiting => {}
             }
         };
-        task::spawn("kubelet.wait_for_needs", task::Kind::Request, self.tasks.track_future(stopped));
+        task::spawn("kubelet.wait_for_needs", task::Kind::Request, self.tasks.track_future(bounded));
     }
 
     pub(super) fn take_met(&mut self, name: Name) {
@@ -311,15 +318,16 @@ impl Engine {
             Happening::Missing(missing) => Some(missing.clone()),
             _ => None,
         };
-        let notes = self.with_turn(&name, &uid, |memory, turn| {
+        let happened = self.with_turn(&name, &uid, |memory, turn| {
             if let Some(container) = memory.container(&container) {
                 container.happened(what, turn);
             }
-            std::mem::take(&mut turn.notes)
+            (std::mem::take(&mut turn.notes), memory.life.clone())
         });
-        self.tell(notes.unwrap_or_default());
+        let Some((notes, life)) = happened else { return };
+        self.tell(notes);
         if let Some(missing) = missing {
-            self.wait_for(name.clone(), missing);
+            self.wait_for(name.clone(), missing, life);
         }
         self.queue.add(Key::Pod(name));
     }

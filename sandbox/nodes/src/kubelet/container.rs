@@ -374,7 +374,7 @@ impl Container {
         format!("containerd://{text}")
     }
 
-    fn tell(
+    pub(super) fn tell(
         &self,
         turn: &mut Turn<'_>,
         make: fn(&'static str, &Pod, &'static str, String) -> Note,

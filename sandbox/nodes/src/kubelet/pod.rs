@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Probe};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::container::{Container, Stage};
 use super::{Verdict, prepare, status};
@@ -32,6 +33,14 @@ pub(crate) struct PodMemory {
     /// When simulated containers will have ended, once they are asked to.
     ending: Option<Instant>,
     told_no_network: bool,
+    /// Ends with the pod: whatever waits for something on its behalf gives up then.
+    pub(crate) life: CancellationToken,
+}
+
+impl Drop for PodMemory {
+    fn drop(&mut self) {
+        self.life.cancel();
+    }
 }
 
 /// The pod's own surroundings.
@@ -133,6 +142,7 @@ impl PodMemory {
             containers,
             ending: None,
             told_no_network: false,
+            life: CancellationToken::new(),
         };
         memory.resume(pod, now);
         memory
@@ -252,30 +262,19 @@ impl PodMemory {
     fn end(&mut self, turn: &mut Turn<'_>, plan: &mut Plan) {
         let grace = u64::try_from(turn.pod.metadata.deletion_grace_period_seconds.unwrap_or(30)).unwrap_or(0);
         let grace = Duration::from_secs(grace);
-        let over = if self.real {
-            for container in &self.containers {
-                if let Some(stop) = &container.stop {
-                    stop.ask_within(grace);
-                }
-            }
-            self.containers.iter().all(|container| container.stop.is_none())
+        let first = self.ending.is_none();
+        let time = if self.containers.iter().any(Container::running) && !self.real {
+            turn.pace.spread(ENDING, &[turn.uid(), "end"]).min(grace)
         } else {
-            let running = self.containers.iter().any(Container::running);
-            let time = if running { turn.pace.spread(ENDING, &[turn.uid(), "end"]).min(grace) } else { Duration::ZERO };
-            if self.ending.is_none() && running {
-                for container in self.containers.iter().filter(|container| container.running()) {
-                    let note = Note::normal(
-                        super::COMPONENT,
-                        turn.pod,
-                        "Killing",
-                        format!("Stopping container {}", container.name),
-                    );
-                    turn.notes.push(note.about_container(container.init, &container.name).from_host(turn.node));
-                }
-            }
-            let at = *self.ending.get_or_insert(turn.now + time);
-            turn.reached(at)
+            Duration::ZERO
         };
+        let at = *self.ending.get_or_insert(turn.now + time);
+        for container in self.containers.iter().filter(|container| first && container.running()) {
+            container.tell(turn, Note::normal, "Killing", format!("Stopping container {}", container.name));
+        }
+        let stops = || self.containers.iter().filter_map(|container| container.stop.as_ref());
+        stops().for_each(|stop| stop.ask_within(grace));
+        let over = stops().next().is_none() && turn.reached(at);
         if over {
             plan.ops.push(Op::Delete {
                 kind: Kind::Pod,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Volume};
 use kube::Client;
 use kube::api::Api;
+use kube::runtime::wait;
 
 use super::volumes;
 use crate::cache::Name;
@@ -203,8 +204,8 @@ fn data_of_map(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
     text.chain(binary).collect()
 }
 
-/// Waits until what was missing is there; ends early when the watch does.
-pub(crate) async fn appears(client: Client, missing: Missing) {
+/// Waits until what was missing is there; ends early when the watch does, or says that it failed.
+pub(crate) async fn appears(client: Client, missing: Missing) -> Result<(), wait::Error> {
     let name = missing.name.as_str();
     let key = missing.key.clone();
     let has = move |data: BTreeMap<String, Vec<u8>>| key.as_ref().is_none_or(|key| data.contains_key(key));
@@ -212,12 +213,12 @@ pub(crate) async fn appears(client: Client, missing: Missing) {
         Source::Secret => {
             let api: Api<Secret> = Api::namespaced(client, &missing.namespace);
             let there = move |secret: Option<&Secret>| secret.is_some_and(|secret| has(data_of_secret(secret)));
-            let _ = kube::runtime::wait::await_condition(api, name, there).await;
+            wait::await_condition(api, name, there).await.map(drop)
         }
         Source::ConfigMap => {
             let api: Api<ConfigMap> = Api::namespaced(client, &missing.namespace);
             let there = move |map: Option<&ConfigMap>| map.is_some_and(|map| has(data_of_map(map)));
-            let _ = kube::runtime::wait::await_condition(api, name, there).await;
+            wait::await_condition(api, name, there).await.map(drop)
         }
     }
 }

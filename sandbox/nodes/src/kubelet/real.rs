@@ -1,9 +1,11 @@
 //! Runs one real container: resolves its environment, hands it to the runtime, probes it.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use kube::Client;
 use tokio::sync::mpsc::Sender;
@@ -70,7 +72,9 @@ pub(crate) fn log_file(machine: &std::path::Path, pod: &Pod, container: &str) ->
 
 /// Runs the container to its end, reporting on the way.
 pub(crate) async fn run(job: Job) {
-    let Some(container) = find(&job.pod, &job.container).cloned() else { return };
+    let Some(container) = find(&job.pod, &job.container).cloned() else {
+        return job.report(Happening::Exited(Exit::failed_to_start("the pod has no such container"))).await;
+    };
     let contents = match prepare::fetch(&job.client, &job.pod, false).await {
         Ok(contents) => contents,
         Err(missing) => return job.report(Happening::Missing(missing)).await,
@@ -93,7 +97,10 @@ pub(crate) async fn run(job: Job) {
     job.report(Happening::Started).await;
     let exit = tokio::select! {
         biased;
-        exit = job.runtime.run(run) => exit,
+        // A runtime that panics must not leave a pod that never ends.
+        exit = AssertUnwindSafe(job.runtime.run(run)).catch_unwind() => {
+            exit.unwrap_or_else(|_| Exit::failed_to_start("the runtime panicked"))
+        }
         never = job.watch_readiness(&container) => match never {},
         never = job.watch_liveness(&container) => match never {},
         never = job.keep_volumes_fresh(folder) => match never {},

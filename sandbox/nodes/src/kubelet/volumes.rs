@@ -41,15 +41,11 @@ struct File {
 pub(super) async fn lay_out(client: &Client, pod: &Pod, folder: &Path, contents: &Contents) -> Result<(), Missing> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     for volume in spec.volumes.iter().flatten() {
-        let files = files(client, pod, volume, contents).await;
-        let written = files.and_then(|files| write(&folder.join("volumes").join(&volume.name), &files));
-        written.map_err(|error| failed(pod, &volume.name, &error))?;
+        fill(client, pod, volume, folder, contents).await.map_err(|error| failed(pod, &volume.name, &error))?;
     }
     let default = default_token(pod);
     if let Some(volume) = &default {
-        let written = files(client, pod, volume, contents).await;
-        let written = written.and_then(|files| write(&folder.join("volumes").join(&volume.name), &files));
-        written.map_err(|error| failed(pod, &volume.name, &error))?;
+        fill(client, pod, volume, folder, contents).await.map_err(|error| failed(pod, &volume.name, &error))?;
     }
     for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
         let linked = link(folder, container, default.as_ref());
@@ -58,7 +54,7 @@ pub(super) async fn lay_out(client: &Client, pod: &Pod, folder: &Path, contents:
     Ok(())
 }
 
-/// Writes tokens and projected files of a running pod again: tokens expire, Secrets change.
+/// Brings the volumes of a running pod up to date: Secrets change, tokens expire.
 pub(super) async fn refresh(client: &Client, pod: &Pod, folder: &Path) -> Result<(), Missing> {
     let contents = super::prepare::fetch(client, pod, true).await?;
     lay_out(client, pod, folder, &contents).await
@@ -97,7 +93,13 @@ fn default_token(pod: &Pod) -> Option<Volume> {
     serde_json::from_value(sources).ok()
 }
 
-async fn files(client: &Client, pod: &Pod, volume: &Volume, contents: &Contents) -> io::Result<Vec<File>> {
+async fn fill(client: &Client, pod: &Pod, volume: &Volume, folder: &Path, contents: &Contents) -> io::Result<()> {
+    let at = folder.join("volumes").join(&volume.name);
+    let files = files(client, pod, volume, &at, contents).await?;
+    write(&at, &files)
+}
+
+async fn files(client: &Client, pod: &Pod, volume: &Volume, at: &Path, contents: &Contents) -> io::Result<Vec<File>> {
     let mut files = Vec::new();
     if let Some(secret) = &volume.secret {
         let name = secret.secret_name.as_deref().unwrap_or_default();
@@ -119,7 +121,7 @@ async fn files(client: &Client, pod: &Pod, volume: &Volume, contents: &Contents)
         for item in part.downward_api.iter().flat_map(|api| api.items.iter().flatten()) {
             downward(&mut files, pod, &item.path, item.field_ref.as_ref().map(|field| field.field_path.as_str()));
         }
-        if let Some(token) = &part.service_account_token {
+        if let Some(token) = part.service_account_token.as_ref().filter(|token| is_due(token, &at.join(&token.path))) {
             files.push(File {
                 path: token.path.clone(),
                 content: request_token(client, pod, token).await.map_err(io::Error::other)?.into_bytes(),
@@ -153,6 +155,14 @@ fn downward(files: &mut Vec<File>, pod: &Pod, path: &str, field: Option<&str>) {
     if let Some(value) = field.and_then(|field| field_of(pod, &place, field)) {
         files.push(File { path: path.to_owned(), content: value.into_bytes() });
     }
+}
+
+/// Says whether a token is missing or has lived four fifths of its life: a new one each time would
+/// be a write a minute.
+fn is_due(token: &ServiceAccountTokenProjection, file: &Path) -> bool {
+    let lives = u64::try_from(token.expiration_seconds.unwrap_or(3600)).unwrap_or(3600);
+    let age = std::fs::metadata(file).and_then(|file| file.modified()).map(|at| at.elapsed().unwrap_or_default());
+    age.map_or(true, |age| age.as_secs() >= lives * 4 / 5)
 }
 
 /// Asks for a token bound to the pod.
@@ -242,6 +252,14 @@ fn link(pod_folder: &Path, container: &Container, default: Option<&Volume>) -> i
         std::os::unix::fs::symlink(std::path::absolute(&target)?, &at)?;
     }
     Ok(())
+}
+
+/// Removes what a pod left on its machine; its logs stay.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Takes a path as one below another; what would lead out is refused.
