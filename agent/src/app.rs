@@ -65,13 +65,23 @@ pub async fn run(options: Run) -> Result<(), Error> {
         version = env!("CARGO_PKG_VERSION"), cluster.name = %options.cluster, cluster.uid = %options.cluster_uid,
         node = %options.node_name, "agent starts"
     );
-    // The first ends the session, the second everything that a draining session still needs.
-    let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+    let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let dialler = build(&options, &telemetry.exporter(), &stop, &end).await?;
-    dial::run(dialler).await;
-    end.cancel();
+    let served = serve(&options, &telemetry.exporter(), &stop).await;
     telemetry.shutdown().await;
+    served
+}
+
+/// Runs everything but logs and signals until `stop`; then lets open exchanges finish.
+///
+/// # Errors
+/// [`Error`] when it cannot start.
+pub async fn serve(options: &Run, exporter: &Exporter, stop: &CancellationToken) -> Result<(), Error> {
+    // `stop` ends the session; this ends what a draining session still needs.
+    let end = CancellationToken::new();
+    let _whatever_happens = end.clone().drop_guard();
+    let dialler = build(options, exporter, stop, &end).await?;
+    dial::run(dialler).await;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod drift;
 mod engine;
 mod guard;
+mod ledger;
 pub mod object;
 pub mod prune;
 mod record;

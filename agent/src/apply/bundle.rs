@@ -95,7 +95,7 @@ impl Bundle {
         }
         let texts = std::mem::take(&mut request.objects);
         let mut objects: Vec<_> =
-            texts.iter().enumerate().map(|(place, text)| Object::read(place, text)).collect::<Result<_, _>>()?;
+            texts.into_iter().enumerate().map(|(place, text)| Object::read(place, text)).collect::<Result<_, _>>()?;
         let mut seen = HashSet::new();
         for object in &objects {
             if !seen.insert(object.key.identity()) {

@@ -61,14 +61,23 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// Paths at which the projection of `live` differs from `desired`: `spec.replicas`. Best effort, for reports.
-pub fn differences(desired: &Value, live: &Value) -> Vec<String> {
+/// A field that differs from what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where it is: `spec.replicas`, `metadata.labels[app.kubernetes.io/name]`.
+    pub path: String,
+    /// The live object has no such field.
+    pub missing: bool,
+}
+
+/// Fields of `live` that differ from `desired`. Best effort, for reports.
+pub fn differences(desired: &Value, live: &Value) -> Vec<Difference> {
     let mut paths = Vec::new();
     differ(desired, live, "", &mut paths);
     paths
 }
 
-fn differ(desired: &Value, live: &Value, at: &str, paths: &mut Vec<String>) {
+fn differ(desired: &Value, live: &Value, at: &str, paths: &mut Vec<Difference>) {
     match (desired, live) {
         (Value::Object(wanted), Value::Object(found)) => {
             for (name, wanted) in wanted.iter().filter(|(_, wanted)| !is_nothing(wanted)) {
@@ -89,7 +98,13 @@ fn differ(desired: &Value, live: &Value, at: &str, paths: &mut Vec<String>) {
                 differ(item, same.unwrap_or(&Value::Null), &below, paths);
             }
         }
-        (wanted, found) if wanted != found => paths.push(at.to_owned()),
+        // The server leaves out what is as good as absent.
+        (Value::Bool(false), Value::Null) => {}
+        (Value::String(text), Value::Null) if text.is_empty() => {}
+        (Value::Number(number), Value::Null) if number.as_f64() == Some(0.0) => {}
+        (wanted, found) if wanted != found => {
+            paths.push(Difference { path: at.to_owned(), missing: found.is_null() });
+        }
         _ => {}
     }
 }

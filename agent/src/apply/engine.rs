@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bundle::{self, Bundle, Refused};
 use super::guard::Guard;
+use super::ledger::Ledger;
 use super::object::Key;
 use super::prune;
 use super::record::{Record, Store};
@@ -103,7 +104,7 @@ impl Context {
         inventories.iter().any(|(other, keys)| other != component && keys.iter().any(|held| held.is_same_object(key)))
     }
 
-    fn note_inventory(&self, component: &str, keys: Option<BTreeSet<Key>>) {
+    pub(super) fn note_inventory(&self, component: &str, keys: Option<BTreeSet<Key>>) {
         let mut inventories = self.inventories.lock().unwrap_or_else(PoisonError::into_inner);
         match keys {
             Some(keys) => drop(inventories.insert(component.to_owned(), keys)),
@@ -129,11 +130,20 @@ pub enum Refusal {
     Epoch(u64, u64),
 }
 
+type Workers = BTreeMap<String, Handle>;
+
+/// A running worker.
+#[derive(Debug)]
+struct Handle {
+    desired: watch::Sender<Desired>,
+    ledger: Ledger,
+}
+
 /// Takes bundles and runs a worker for each component. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Engine {
     context: Context,
-    workers: Arc<AsyncMutex<BTreeMap<String, watch::Sender<Desired>>>>,
+    workers: Arc<AsyncMutex<Workers>>,
     stop: CancellationToken,
 }
 
@@ -178,13 +188,17 @@ impl Engine {
     ) -> Result<(Outcome, String), Refusal> {
         bundle::check_name(&request.component)?;
         let mut workers = self.loaded().await?;
-        let held = workers.get(&request.component).map(|desired| desired.borrow().record.clone());
-        let (outcome, message) = bundle::decide(held.as_ref().map(Record::held).as_ref(), &request);
+        let ledger = workers.get(&request.component).map(|worker| worker.ledger.clone());
+        let mut held = match &ledger {
+            Some(ledger) => Some(ledger.lock().await),
+            None => None,
+        };
+        let known = held.as_deref().map(Record::held);
+        let (outcome, message) = bundle::decide(known.as_ref(), &request);
         if outcome != Outcome::Accepted {
             return Ok((outcome, message));
         }
         let bundle = Arc::new(Bundle::read(request.clone(), traceparent)?);
-        let old = held.unwrap_or_default();
         let mut record = Record {
             component: request.component.clone(),
             digest: request.digest.clone(),
@@ -194,11 +208,15 @@ impl Engine {
             traceparent,
             removing: false,
             settled: false,
-            ..old
+            ..held.as_deref().cloned().unwrap_or_default()
         };
         record.set_keys(prune::superset(&record.keys(), &bundle.objects));
         record.pieces = self.context.store.keep_bundle(&record, &request).await?;
         self.context.store.keep(&record).await?;
+        if let Some(held) = held.as_deref_mut() {
+            held.clone_from(&record);
+        }
+        drop(held);
         self.start(&mut workers, record, Some(bundle));
         Ok((Outcome::Accepted, String::new()))
     }
@@ -210,21 +228,24 @@ impl Engine {
     pub async fn remove(&self, request: RemoveRequest) -> Result<(), Refusal> {
         bundle::check_name(&request.component)?;
         let mut workers = self.loaded().await?;
-        let Some(held) = workers.get(&request.component).map(|desired| desired.borrow().record.clone()) else {
+        let Some(ledger) = workers.get(&request.component).map(|worker| worker.ledger.clone()) else {
             let component = request.component;
             self.context.board.post(ComponentReport { component, state: State::Removed.into(), ..Default::default() });
             return Ok(());
         };
+        let mut held = ledger.lock().await;
         if request.epoch < held.epoch {
             return Err(Refusal::Epoch(request.epoch, held.epoch));
         }
-        let record = Record { removing: true, prune_crds: request.prune_crds, epoch: request.epoch, ..held };
+        let record = Record { removing: true, prune_crds: request.prune_crds, epoch: request.epoch, ..(*held).clone() };
         self.context.store.keep(&record).await?;
+        held.clone_from(&record);
+        drop(held);
         self.start(&mut workers, record, None);
         Ok(())
     }
 
-    async fn loaded(&self) -> Result<tokio::sync::MutexGuard<'_, BTreeMap<String, watch::Sender<Desired>>>, Refusal> {
+    async fn loaded(&self) -> Result<tokio::sync::MutexGuard<'_, Workers>, Refusal> {
         if self.context.board.follow().borrow().loaded {
             Ok(self.workers.lock().await)
         } else {
@@ -233,24 +254,20 @@ impl Engine {
     }
 
     /// Gives a worker its desire, starting it if need be.
-    fn start(
-        &self,
-        workers: &mut BTreeMap<String, watch::Sender<Desired>>,
-        record: Record,
-        bundle: Option<Arc<Bundle>>,
-    ) {
+    fn start(&self, workers: &mut Workers, record: Record, bundle: Option<Arc<Bundle>>) {
         let component = record.component.clone();
         self.context.note_inventory(&component, Some(record.keys()));
-        let desired = Desired { record, bundle };
+        let desired = Desired { record: record.clone(), bundle };
         if let Some(worker) = workers.get(&component)
-            && !worker.is_closed()
+            && !worker.desired.is_closed()
         {
-            worker.send_replace(desired);
+            worker.desired.send_replace(desired);
             return;
         }
         let (sender, receiver) = watch::channel(desired);
-        workers.insert(component.clone(), sender);
-        let worker = Worker::new(self.context.clone(), &component, receiver);
+        let ledger = Ledger::new(self.context.store.clone(), record);
+        workers.insert(component.clone(), Handle { desired: sender, ledger: ledger.clone() });
+        let worker = Worker::new(self.context.clone(), ledger, receiver);
         let (stop, engine) = (self.stop.clone(), self.clone());
         task::spawn("apply.worker", Kind::Service, async move {
             if stop.run_until_cancelled(worker.run()).await.is_some() {
@@ -262,7 +279,7 @@ impl Engine {
     /// A worker ended: its component is gone, unless it was asked for again meanwhile.
     async fn removed(&self, component: &str) {
         let mut workers = self.workers.lock().await;
-        if workers.get(component).is_some_and(watch::Sender::is_closed) {
+        if workers.get(component).is_some_and(|worker| worker.desired.is_closed()) {
             workers.remove(component);
             self.context.note_inventory(component, None);
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use kube::core::GroupVersionKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,13 +37,14 @@ pub enum Malformed {
     Missing(usize, &'static str),
 }
 
-/// One object of a bundle.
+/// One object of a bundle. Its text is parsed when it is needed: parsed JSON takes several times the memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// Its name.
     pub key: Key,
-    /// What it should be, marked with [`APPLIED_BY`].
-    pub desired: Value,
+    /// Hash of what it should be: equal hashes need no write.
+    pub hash: String,
+    text: Bytes,
 }
 
 impl Object {
@@ -50,8 +52,8 @@ impl Object {
     ///
     /// # Errors
     /// [`Malformed`].
-    pub fn read(place: usize, json: &[u8]) -> Result<Self, Malformed> {
-        let mut desired: Value = serde_json::from_slice(json).map_err(|_| Malformed::Json(place))?;
+    pub fn read(place: usize, json: Bytes) -> Result<Self, Malformed> {
+        let mut desired: Value = serde_json::from_slice(&json).map_err(|_| Malformed::Json(place))?;
         let text = |pointer: &str| desired.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
         let missing = |what| move || Malformed::Missing(place, what);
         let api_version = text("/apiVersion").ok_or_else(missing("apiVersion"))?;
@@ -64,12 +66,17 @@ impl Object {
             name: text("/metadata/name").ok_or_else(missing("metadata.name"))?.to_owned(),
         };
         mark(&mut desired);
-        Ok(Self { key, desired })
+        Ok(Self { key, hash: hash(&desired), text: json })
     }
 
-    /// Short hash of what it should be: equal hashes need no write.
-    pub fn hash(&self) -> String {
-        hash(&self.desired)
+    /// What it should be, marked with [`APPLIED_BY`].
+    ///
+    /// # Panics
+    /// Never: the text was parsed before.
+    pub fn desired(&self) -> Value {
+        let mut desired = serde_json::from_slice(&self.text).expect("it was parsed when it was read");
+        mark(&mut desired);
+        desired
     }
 }
 
@@ -145,6 +152,14 @@ impl fmt::Display for Key {
 }
 
 #[cfg(test)]
+impl Object {
+    /// An object of which nothing but the name matters.
+    pub(super) fn named(key: Key) -> Self {
+        Self { key, hash: String::new(), text: Bytes::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 
@@ -154,15 +169,15 @@ mod tests {
     fn an_object_is_read_and_marked() {
         let text =
             br#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"cilium","namespace":"kube-system"}}"#;
-        let object = Object::read(0, text).unwrap();
+        let object = Object::read(0, Bytes::from_static(text)).unwrap();
         assert_eq!(object.key.to_string(), "DaemonSet kube-system/cilium");
-        assert_eq!(object.desired["metadata"]["labels"]["lattice.dev/applied-by"], "lattice-agent");
+        assert_eq!(object.desired()["metadata"]["labels"]["lattice.dev/applied-by"], "lattice-agent");
     }
 
     #[test]
     fn what_names_no_object_is_refused() {
         for bad in ["", "[]", r#"{"kind":"A"}"#, r#"{"apiVersion":"v1","kind":"A","metadata":{"generateName":"x"}}"#] {
-            assert!(Object::read(3, bad.as_bytes()).is_err(), "{bad} should be refused");
+            assert!(Object::read(3, Bytes::from_static(bad.as_bytes())).is_err(), "{bad} should be refused");
         }
     }
 

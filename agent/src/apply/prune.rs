@@ -78,7 +78,7 @@ mod tests {
     }
 
     fn objects(texts: &[&str]) -> Vec<Object> {
-        texts.iter().map(|text| Object { key: key(text), desired: serde_json::Value::Null }).collect()
+        texts.iter().map(|text| Object::named(key(text))).collect()
     }
 
     const HELD: [&str; 5] =

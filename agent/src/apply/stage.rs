@@ -126,8 +126,7 @@ mod tests {
 
     #[test]
     fn ground_comes_first_custom_resources_late_and_webhooks_last() {
-        let mut objects: Vec<_> =
-            kinds().into_iter().map(|key| Object { key, desired: serde_json::Value::Null }).collect();
+        let mut objects: Vec<_> = kinds().into_iter().map(Object::named).collect();
         order(&mut objects);
         let names: Vec<_> = objects.iter().map(|object| object.key.kind.as_str()).collect();
         assert_eq!(
@@ -148,7 +147,7 @@ mod tests {
         #[test]
         fn removal_is_the_reverse_of_applying(shuffled in Just(kinds()).prop_shuffle()) {
             let mut applied: Vec<_> =
-                shuffled.iter().cloned().map(|key| Object { key, desired: serde_json::Value::Null }).collect();
+                shuffled.iter().cloned().map(Object::named).collect();
             order(&mut applied);
             let mut removed = shuffled;
             removal_order(&mut removed);

@@ -1,0 +1,57 @@
+//! Deleting what is no longer wanted.
+
+use std::time::Duration;
+
+use lattice_protocol::reason::Reason;
+use lattice_protocol::v1::component_report::State;
+
+use super::super::object::Key;
+use super::super::prune::{self, Told};
+use super::super::{Error, stage};
+use super::Worker;
+
+/// Pause between looks at objects that are being removed.
+const REMOVAL_LOOK: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Deletes what another component does not hold either.
+    pub(super) async fn prune(&self, keys: &[Key]) -> Result<(), Error> {
+        for key in keys {
+            if !self.context.is_held_elsewhere(&self.component, key) {
+                tracing::info!(component = %self.component, object = %key, "object is no longer wanted");
+                self.writer.delete(key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes everything of the component and waits until it is gone.
+    pub(super) async fn remove(&mut self) -> Result<(), Error> {
+        self.context.guard.forget(&self.component);
+        self.context.want(&self.component, &[]);
+        let keys = prune::all(&self.record.keys(), Told { crds: self.record.prune_crds });
+        let (mut crds, rest): (Vec<_>, Vec<_>) = keys.into_iter().partition(stage::is_crd);
+        for part in [rest, std::mem::take(&mut crds)] {
+            self.gone(part).await?;
+        }
+        self.context.store.forget(&self.record).await
+    }
+
+    /// Deletes objects and waits until they are gone.
+    async fn gone(&mut self, mut keys: Vec<Key>) -> Result<(), Error> {
+        keys.retain(|key| !self.context.is_held_elsewhere(&self.component, key));
+        loop {
+            let mut remaining = Vec::new();
+            for key in &keys {
+                if !self.writer.delete(key).await? {
+                    remaining.push(key.clone());
+                }
+            }
+            let Some(first) = remaining.first() else { return Ok(()) };
+            let message = format!("{} objects remain, first {first}", remaining.len());
+            self.report(State::Removing, Some(Reason::ObjectTerminating), message);
+            keys = remaining;
+            tokio::time::sleep(REMOVAL_LOOK).await;
+        }
+    }
+}
