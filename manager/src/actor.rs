@@ -11,6 +11,7 @@ mod component;
 mod crew;
 mod facts;
 mod fleet;
+mod leash;
 mod provider;
 mod restart;
 mod stage;

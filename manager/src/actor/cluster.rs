@@ -18,12 +18,12 @@ use kube::ResourceExt;
 use lattice_protocol::clock;
 use lattice_protocol::telemetry::Traceparent;
 use tokio::sync::Semaphore;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::catalog::Evaluated;
 use super::component::{ComponentActor, Ended};
 use super::crew::Crew;
 use super::facts::{self, Sources};
+use super::leash::Leash;
 use super::trace;
 use crate::api::{LatticeCluster, LatticeClusterStatus};
 use crate::lifecycle::{self, Decision, Effect, Facts, State};
@@ -35,7 +35,7 @@ const MAILBOX: usize = 32;
 /// Effects of one cluster that may run at once.
 const EFFECTS_MAX: usize = 4;
 /// Longest time without a look, so that a lost wake-up heals. A look that finds nothing new costs no request.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(300);
+const LOOK_AT_LEAST: Duration = Duration::from_mins(5);
 
 /// Asks for a look.
 #[derive(Debug, Message)]
@@ -66,8 +66,7 @@ pub(super) struct ClusterActor {
     credential: Option<String>,
     timer: Option<SpawnHandle>,
     slots: Arc<Semaphore>,
-    tasks: CancellationToken,
-    _end: DropGuard,
+    tasks: Leash,
 }
 
 impl ClusterHandle {
@@ -90,8 +89,6 @@ impl ClusterActor {
 
     /// Builds an actor that knows nothing yet.
     pub(super) fn new(name: String, crew: Arc<Crew>, pending: Arc<AtomicBool>) -> Self {
-        let tasks = CancellationToken::new();
-        let _end = tasks.clone().drop_guard();
         Self {
             name,
             crew,
@@ -106,8 +103,7 @@ impl ClusterActor {
             credential: None,
             timer: None,
             slots: Arc::new(Semaphore::new(EFFECTS_MAX)),
-            tasks,
-            _end,
+            tasks: Leash::default(),
         }
     }
 

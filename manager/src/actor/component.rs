@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use lattice_protocol::clock;
 use lattice_protocol::task::{self, Kind as TaskKind};
 use lattice_protocol::telemetry::Traceparent;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::crew::Crew;
+use super::leash::Leash;
 use super::trace;
 use crate::api::LatticeCluster;
 use crate::lifecycle::{Effect, Outcome, Report, ReportState};
@@ -73,15 +73,12 @@ pub(super) struct ComponentActor {
     cluster: WeakRecipient<Ended>,
     gate: Option<Gate>,
     healthy: bool,
-    tasks: CancellationToken,
-    _end: DropGuard,
+    tasks: Leash,
 }
 
 impl ComponentActor {
     pub(super) fn new(name: String, crew: Arc<Crew>, cluster: WeakRecipient<Ended>) -> Self {
-        let tasks = CancellationToken::new();
-        let _end = tasks.clone().drop_guard();
-        Self { name, crew, cluster, gate: None, healthy: false, tasks, _end }
+        Self { name, crew, cluster, gate: None, healthy: false, tasks: Leash::default() }
     }
 
     /// Runs `work` apart from the actor and tells the cluster's actor how it ended.
@@ -89,7 +86,7 @@ impl ComponentActor {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let (cluster, tasks) = (self.cluster.clone(), self.tasks.clone());
+        let (cluster, tasks) = (self.cluster.clone(), self.tasks.token());
         let _runtime = self.crew.stage.enter();
         task::spawn("component", TaskKind::Request, async move {
             let outcome = tokio::select! {

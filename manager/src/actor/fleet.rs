@@ -105,11 +105,7 @@ impl Fleet {
                 tracing::info!(cluster.name = name, "the spec changed, the quarantine ends");
                 self.start(name, Panics::default(), uid, ctx);
             }
-            ChildState::Quarantined { why, .. } => {
-                let why = why.clone();
-                self.take_apart(&cluster, why);
-            }
-            ChildState::TakenApart { why } => {
+            ChildState::Quarantined { why, .. } | ChildState::TakenApart { why } => {
                 let why = why.clone();
                 self.take_apart(&cluster, why);
             }
@@ -232,7 +228,7 @@ fn quarantine(why: &str, panics: usize, cluster: Option<&LatticeCluster>) -> Qua
     let stored = cluster.and_then(|cluster| cluster.status.as_ref());
     let ready = stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == crate::api::condition::READY));
     let since: Option<Timestamp> =
-        ready.filter(|ready| ready.reason == crate::api::Reason::Quarantined.as_str()).map(|ready| ready.since());
+        ready.filter(|ready| ready.reason == crate::api::Reason::Quarantined.as_str()).map(crate::api::Condition::since);
     Quarantine {
         since: since.unwrap_or_else(clock::now),
         message: format!("its actor panicked {panics} times within ten minutes, last with: {why}"),

@@ -39,7 +39,9 @@ pub async fn follow(crew: Arc<Crew>, providers: Attention, stop: CancellationTok
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RETRY) => {}
             }
-            failed.iter().for_each(|name| providers.mark(name));
+            for name in failed {
+                providers.mark(&name);
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ pub const RESTART_DELAY_FIRST: Duration = Duration::from_millis(500);
 pub const PANICS_MAX: usize = 5;
 /// … within this time, and the actor is left alone. Shorter: an actor that fails slowly is rebuilt for ever. Longer: two
 /// unlucky hours in a month add up.
-pub const PANIC_WINDOW: Duration = Duration::from_secs(600);
+pub const PANIC_WINDOW: Duration = Duration::from_mins(10);
 
 /// What to do after a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

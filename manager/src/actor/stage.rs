@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 /// More arbiters than cores cost throughput; a few keep one blocked handler from stopping everybody.
 const ARBITERS_MAX: usize = 4;
 /// Longest time that a thread of actors may need to answer before it counts as blocked.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 /// How an actor ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

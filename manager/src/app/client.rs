@@ -16,7 +16,7 @@ use crate::api::{InfraProvider, LatticeCluster};
 /// Longest time for a connection to the parent's API to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the start waits for the parent's API. A manager that starts with its API server must not give up.
-const FIRST_ANSWER: Duration = Duration::from_secs(60);
+const FIRST_ANSWER: Duration = Duration::from_mins(1);
 /// Pause between two tries of the first question.
 const RETRY: Duration = Duration::from_secs(1);
 

@@ -15,7 +15,7 @@ use crate::gateway::AgentSession;
 use crate::lifecycle::Certainty;
 
 /// Longest wait for the agent's answer to one command. A bundle of 4 MiB takes half of it at 1 Mbit/s.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest message of a command: the bundle's limit and some room.
 const MESSAGE_BYTES_MAX: usize = 6 << 20;
 

@@ -40,7 +40,7 @@ impl Performer {
             let object = object(rendered.into_object())?;
             match self.store.apply(&object, Policy::DryRun, None).await {
                 Ok(_) => {}
-                Err(store::Error::Refused { code, message, .. }) if matches!(code, 400 | 404 | 422 | 500) => {
+                Err(store::Error::Refused { code: 400 | 404 | 422 | 500, message, .. }) => {
                     refused = Some(match refused {
                         None => Error::DryRun { object: label, message },
                         Some(Error::DryRun { object, message: before }) => {
@@ -71,7 +71,7 @@ impl Performer {
             let policy = if by_content { Policy::CreateIfAbsent } else { Policy::Apply };
             let applied = self.apply_one(&object, policy).await?;
             if kind == CLUSTER_KIND {
-                owner = owner_reference(applied.as_ref(), &self.live(&object));
+                owner = owner_reference(applied.as_ref(), self.live(&object).as_deref());
             }
         }
         Ok(())
@@ -121,9 +121,9 @@ fn strip(object: &DynamicObject) -> DynamicObject {
 
 fn owner_reference(
     stored: Option<&DynamicObject>,
-    live: &Option<std::sync::Arc<DynamicObject>>,
+    live: Option<&DynamicObject>,
 ) -> Option<OwnerReference> {
-    let cluster = stored.or(live.as_deref())?;
+    let cluster = stored.or(live)?;
     let types = cluster.types.clone()?;
     Some(OwnerReference {
         api_version: types.api_version,

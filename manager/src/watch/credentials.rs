@@ -44,11 +44,11 @@ impl CredentialWatches {
             stays
         });
         for key in wanted {
-            if !self.running.contains_key(&key) {
+            self.running.entry(key).or_insert_with_key(|key| {
                 let stop = informers.child_token();
                 task::spawn("credentials", TaskKind::Service, run(informers.clone(), key.clone(), stop.clone()));
-                self.running.insert(key, stop);
-            }
+                stop
+            });
         }
     }
 

@@ -44,7 +44,7 @@ impl ClusterActor {
                 telemetry::link(&span, &root);
             }
         }
-        let (crew, slots, tasks) = (self.crew.clone(), self.slots.clone(), self.tasks.clone());
+        let (crew, slots, tasks) = (self.crew.clone(), self.slots.clone(), self.tasks.token());
         let (subject, actor) = (subject.clone(), Self::weak(ctx));
         let _runtime = self.crew.stage.enter();
         let (done, ended) = oneshot::channel();
@@ -63,7 +63,7 @@ impl ClusterActor {
             let _ = done.send(outcome);
         };
         let running = task::spawn("effect", TaskKind::Request, work.instrument(span));
-        let tasks = self.tasks.clone();
+        let tasks = self.tasks.token();
         task::spawn("effect.watch", TaskKind::Request, async move {
             let outcome = ended.await.unwrap_or_else(|_| Outcome::Failed(vanished(&effect)));
             // The task is at its end, or has panicked, which its own log line says.
@@ -86,7 +86,7 @@ impl ClusterActor {
         let actor = self.component(&component, ctx);
         if let Err(error) = actor.try_send(Install { effect, plan }) {
             self.crew.metrics.mailbox_dropped("component");
-            self.refuse(error.into_inner().effect, ctx);
+            refuse(error.into_inner().effect, ctx);
         }
     }
 
@@ -95,13 +95,8 @@ impl ClusterActor {
         let actor = self.component(&component, ctx);
         if let Err(error) = actor.try_send(message) {
             self.crew.metrics.mailbox_dropped("component");
-            self.refuse(error.into_inner().effect, ctx);
+            refuse(error.into_inner().effect, ctx);
         }
-    }
-
-    /// A component's actor that is busy or gone: the effect is decided on again.
-    fn refuse(&mut self, effect: Effect, ctx: &mut Context<Self>) {
-        ctx.notify(Ended { outcome: Outcome::Failed(vanished(&effect)), effect });
     }
 
     /// The actor of a component; a dead one is replaced: all that it should know is said to it again.
@@ -150,6 +145,11 @@ fn start_component(
     let mut context = Context::new();
     context.set_mailbox_capacity(crate::actor::component::MAILBOX);
     context.run(ComponentActor::new(name, crew, cluster))
+}
+
+/// A component's actor that is busy or gone: the effect is decided on again.
+fn refuse(effect: Effect, ctx: &mut Context<ClusterActor>) {
+    ctx.notify(Ended { outcome: Outcome::Failed(vanished(&effect)), effect });
 }
 
 fn epoch(subject: &Subject) -> u64 {

@@ -69,7 +69,7 @@ impl ClusterActor {
             return;
         }
         self.writer.writing = true;
-        let (store, object, tasks) = (self.crew.performer.store.clone(), stored.clone(), self.tasks.clone());
+        let (store, object, tasks) = (self.crew.performer.store.clone(), stored.clone(), self.tasks.token());
         let actor = Self::weak(ctx);
         let _runtime = self.crew.stage.enter();
         task::spawn("status.write", TaskKind::Request, async move {
