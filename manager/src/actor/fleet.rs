@@ -227,8 +227,9 @@ pub use warden::Wardens;
 fn quarantine(why: &str, panics: usize, cluster: Option<&LatticeCluster>) -> Quarantine {
     let stored = cluster.and_then(|cluster| cluster.status.as_ref());
     let ready = stored.and_then(|status| status.conditions.iter().find(|c| c.type_ == crate::api::condition::READY));
-    let since: Option<Timestamp> =
-        ready.filter(|ready| ready.reason == crate::api::Reason::Quarantined.as_str()).map(crate::api::Condition::since);
+    let since: Option<Timestamp> = ready
+        .filter(|ready| ready.reason == crate::api::Reason::Quarantined.as_str())
+        .map(crate::api::Condition::since);
     Quarantine {
         since: since.unwrap_or_else(clock::now),
         message: format!("its actor panicked {panics} times within ten minutes, last with: {why}"),

@@ -119,10 +119,7 @@ fn strip(object: &DynamicObject) -> DynamicObject {
     object
 }
 
-fn owner_reference(
-    stored: Option<&DynamicObject>,
-    live: Option<&DynamicObject>,
-) -> Option<OwnerReference> {
+fn owner_reference(stored: Option<&DynamicObject>, live: Option<&DynamicObject>) -> Option<OwnerReference> {
     let cluster = stored.or(live)?;
     let types = cluster.types.clone()?;
     Some(OwnerReference {
