@@ -19,7 +19,6 @@ mod library;
 mod node;
 mod object;
 mod provider;
-mod spec;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -14,6 +14,9 @@ mod files;
 #[path = "golden/input.rs"]
 mod input;
 #[cfg(test)]
+#[path = "golden/native.rs"]
+mod native;
+#[cfg(test)]
 #[path = "golden/schema.rs"]
 mod schema;
 #[cfg(test)]
@@ -23,7 +26,7 @@ mod scripts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lattice_manager::chart::{BundleContext, Catalog};
+use lattice_manager::chart::Catalog;
 use lattice_manager::render::{AgentContext, JoinToken, RenderedObject, Renderer};
 use serde_json::Value;
 
@@ -95,9 +98,7 @@ fn every_object_is_valid_against_the_real_schemas() {
 #[test]
 fn components_render_as_written_down() {
     let catalog = Catalog::load(renderer()).expect("the embedded catalog loads");
-    let input = Input::read("clusters/proxmox-full");
-    let context =
-        BundleContext::new(&input.cluster, &input.resolved(), "v1.34.2", None).expect("an object from an API server");
+    let context = Input::read("clusters/proxmox-full").bundle_context();
     let mut golden = Golden::new("components", &[]);
     for name in catalog.names() {
         let bundle = catalog.bundle(name, &context).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -108,6 +109,23 @@ fn components_render_as_written_down() {
         golden.check(&format!("{name}.yaml"), &format!("# {name} {}\n{}", bundle.version, text.concat()));
     }
     golden.finish();
+}
+
+#[test]
+fn every_object_of_kubernetes_own_kinds_has_only_fields_that_it_knows() {
+    let catalog = Catalog::load(renderer()).expect("the embedded catalog loads");
+    let manifest = renderer().agent_manifest(&agent()).expect("renders");
+    let mut objects: Vec<Value> = chart::documents(manifest.expose());
+    for scenario in ["proxmox-full", "docker"] {
+        let context = Input::read(&format!("clusters/{scenario}")).bundle_context();
+        for name in catalog.names() {
+            objects.extend(catalog.bundle(name, &context).expect(name).objects);
+        }
+    }
+    for object in &objects {
+        let lost = native::lost_fields(object);
+        assert!(lost.is_empty(), "{} {}: {lost:?}", object["kind"], object["metadata"]["name"]);
+    }
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! What is sent to the agent for one component.
 
-use std::sync::LazyLock;
-
 use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::v1;
 use prost::Message as _;
@@ -11,9 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::component::Component;
 use super::{Error, Features, Selection, values};
-use crate::api::LatticeCluster;
-use crate::api::defaults::Resolved;
-use crate::render::{self, ClusterContext, Endpoint, Renderer, template_of};
+use crate::render::{self, Endpoint, Renderer, template_of};
 
 /// Most objects of a bundle, by the wire protocol.
 const OBJECTS_MAX: usize = 2_000;
@@ -60,42 +56,6 @@ pub struct Bundle {
     pub digest: String,
     /// Version of the component.
     pub version: String,
-}
-
-impl BundleContext {
-    /// Takes what components are rendered from from an object and its spec with defaults filled in.
-    /// `kubernetes_version` is what the child really runs; `endpoint` is Cluster API's, where the spec has none.
-    ///
-    /// # Errors
-    /// When the object has no name or uid, as one that no API server has seen.
-    pub fn new(
-        cluster: &LatticeCluster,
-        resolved: &Resolved,
-        kubernetes_version: &str,
-        endpoint: Option<Endpoint>,
-    ) -> Result<Self, Error> {
-        let objects = ClusterContext::new(cluster, resolved)?;
-        Ok(Self {
-            cluster: objects.name,
-            cluster_uid: objects.uid,
-            selection: Selection::new(&cluster.spec, kubernetes_version),
-            pod_cidr: objects.pod_cidr,
-            service_cidr: objects.service_cidr,
-            endpoint: objects.endpoint.or(endpoint),
-            nodes: cluster.spec.nodes.desired(),
-            image: cluster.spec.lattice_image.clone(),
-            lattice_crds: lattice_crds(),
-        })
-    }
-}
-
-/// Our own CustomResourceDefinitions, as the platform operator brings them.
-fn lattice_crds() -> Vec<Value> {
-    static CRDS: LazyLock<Vec<Value>> = LazyLock::new(|| {
-        let value = |crd| serde_json::to_value(crd).expect("a CustomResourceDefinition is plain data");
-        crate::api::crds().into_iter().map(value).collect()
-    });
-    CRDS.clone()
 }
 
 impl Bundle {

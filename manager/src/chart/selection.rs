@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::Error;
 use super::component::Component;
-use crate::api::{ComponentOverride, LatticeClusterSpec};
 
 /// What decides which components a cluster has, and in which versions.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,36 +54,7 @@ pub(super) struct SelectionView<'a> {
     spec: &'a Features,
 }
 
-impl Features {
-    fn new(spec: &LatticeClusterSpec) -> Self {
-        Self {
-            services: spec.services,
-            monitoring: spec.monitoring.enabled,
-            remote_write_url: spec.monitoring.remote_write_url.clone(),
-            backups: spec.backups.enabled,
-            secret_store: spec.secret_store.is_some(),
-            parent: spec.parent_config.is_some(),
-            provider: spec.provider.config.types().first().map(ToString::to_string).unwrap_or_default(),
-        }
-    }
-}
-
 impl Selection {
-    /// Takes what decides about components from a spec. `kubernetes_version` is what the child really runs, where that
-    /// is known, else what is asked for.
-    pub fn new(spec: &LatticeClusterSpec, kubernetes_version: impl Into<String>) -> Self {
-        let wanted = |wanted: &ComponentOverride| Override {
-            enabled: wanted.enabled,
-            version: wanted.version.clone(),
-            values: wanted.values.clone().map(Value::Object),
-        };
-        Self {
-            kubernetes_version: kubernetes_version.into(),
-            features: Features::new(spec),
-            overrides: spec.components.iter().map(|(name, found)| (name.clone(), wanted(found))).collect(),
-        }
-    }
-
     pub(super) fn view(&self) -> SelectionView<'_> {
         SelectionView { spec: &self.features }
     }

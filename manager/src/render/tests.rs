@@ -237,9 +237,18 @@ fn labels_and_taints_that_no_node_can_carry_are_refused_with_their_path() {
 #[test]
 fn user_data_past_its_limit_is_refused_with_the_largest_parts() {
     let text = format!("#!/bin/sh\n{}", "# more\n".repeat(400));
-    let renderer = with_file("providers/proxmox/kube-vip.sh", &text).expect("loads");
+    let renderer = with_file("providers/kubeadm/bootstrap.sh.j2", &text).expect("loads");
     let error = renderer.cluster(&homelab()).expect_err("too large").to_string();
-    assert!(error.contains("at most 4096") && error.contains("/etc/lattice/kube-vip.sh takes"), "{error}");
+    assert!(error.contains("at most 4096") && error.contains("/etc/lattice/bootstrap.sh takes"), "{error}");
+}
+
+#[test]
+fn the_longest_names_leave_user_data_within_its_limit() {
+    let mut context = homelab();
+    context.name = "n".repeat(40).parse().expect("a name");
+    context.endpoint = Some(Endpoint { host: "h".repeat(253), port: 65535 });
+    proxmox(&mut context).vip_interface = Some("i".repeat(15));
+    renderer().cluster(&context).expect("renders");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Inputs of golden tests: objects as a person writes them.
 
 use std::fs;
+use std::sync::Arc;
 
-use lattice_manager::api::defaults::{Resolved, resolve};
 use lattice_manager::api::{InfraProvider, LatticeCluster};
+use lattice_manager::chart::BundleContext;
+use lattice_manager::perform::{Subject, bundle_context, cluster_context};
 use lattice_manager::render::ClusterContext;
 use serde_json::Value;
 
@@ -12,11 +14,8 @@ use crate::files;
 /// The uid that every cluster has here.
 pub(crate) const UID: &str = "0b6c2d1e-9f00-4c8e-8a77-0123456789ab";
 
-/// A LatticeCluster and its InfraProvider.
-pub(crate) struct Input {
-    pub(crate) cluster: LatticeCluster,
-    provider: Option<InfraProvider>,
-}
+/// A LatticeCluster and its InfraProvider, on the way that the manager takes them.
+pub(crate) struct Input(Subject);
 
 impl Input {
     /// Reads `cluster.yaml` of a folder below `tests/golden`.
@@ -27,7 +26,7 @@ impl Input {
     }
 
     pub(crate) fn parse(text: &str) -> Self {
-        let (mut cluster, mut provider) = (None, None);
+        let (mut cluster, mut provider): (Option<LatticeCluster>, Option<InfraProvider>) = (None, None);
         for document in serde_saphyr::from_multiple::<Value>(text).expect("the input is YAML") {
             match document["kind"].as_str() {
                 Some("LatticeCluster") => {
@@ -41,15 +40,22 @@ impl Input {
                 other => panic!("{other:?} is no input"),
             }
         }
-        Self { cluster: cluster.expect("there is a LatticeCluster"), provider }
-    }
-
-    pub(crate) fn resolved(&self) -> Resolved {
-        resolve(&self.cluster.spec, self.provider.as_ref().map(|provider| &provider.spec))
-            .unwrap_or_else(|errors| panic!("{errors:?}"))
+        let cluster: LatticeCluster = cluster.expect("there is a LatticeCluster");
+        Self(Subject {
+            name: cluster.metadata.name.as_deref().unwrap_or_default().parse().expect("a name"),
+            uid: UID.parse().expect("a uid"),
+            cluster: Arc::new(cluster),
+            provider: provider.map(Arc::new),
+        })
     }
 
     pub(crate) fn context(&self) -> ClusterContext {
-        ClusterContext::new(&self.cluster, &self.resolved()).expect("an object as from an API server")
+        cluster_context(&self.0).expect("a spec that can be rendered")
+    }
+
+    pub(crate) fn bundle_context(&self) -> BundleContext {
+        let crds = lattice_manager::api::crds();
+        let crds: Vec<Value> = crds.iter().map(|crd| serde_json::to_value(crd).expect("plain data")).collect();
+        bundle_context(&self.0, None, &crds).expect("a spec that can be rendered")
     }
 }

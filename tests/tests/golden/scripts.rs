@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
-use crate::{TOKEN, rendered};
+use crate::{TOKEN, native, rendered};
 
 /// The inline files of a scenario's control plane: path and text.
 pub(crate) fn inline_files(scenario: &str) -> Vec<(String, String)> {
@@ -166,15 +166,21 @@ fn bootstrap_never_applies_half_an_answer() {
 
 #[test]
 fn kube_vip_uses_the_strong_kubeconfig_on_the_init_node_only() {
+    let objects = rendered("homelab");
+    let control_plane = objects.iter().find(|object| object.kind() == "KubeadmControlPlane").unwrap().object();
+    let command = control_plane["spec"]["kubeadmConfigSpec"]["preKubeadmCommands"][0].as_str().unwrap();
     for (init, file) in [(true, "super-admin.conf"), (false, "admin.conf")] {
         let node = Node::new("homelab", init, "", "");
+        let root = node.root.path().display().to_string();
+        let here = command.replace(" /run/", &format!(" {root}/run/")).replace(" /etc/", &format!(" {root}/etc/"));
         for _ in 1..=2 {
-            let output = node.run("/etc/lattice/kube-vip.sh");
+            let output = Command::new("sh").args(["-c", &here]).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
         let pod: serde_json::Value =
             serde_json::from_str(&node.read("/etc/kubernetes/manifests/kube-vip.yaml")).expect("still JSON");
         assert_eq!(pod["spec"]["volumes"][0]["hostPath"]["path"], format!("/etc/kubernetes/{file}"));
         assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"], "/etc/kubernetes/admin.conf");
+        assert_eq!(native::lost_fields(&pod), Vec::<String>::new());
     }
 }
