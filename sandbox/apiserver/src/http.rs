@@ -1,4 +1,9 @@
-//! The bodies and the identity that requests come with, whatever brought them.
+//! Requests and answers, whatever brought them.
+
+pub(crate) mod accept;
+pub(crate) mod handle;
+pub(crate) mod path;
+pub(crate) mod respond;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;

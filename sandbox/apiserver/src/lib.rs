@@ -14,12 +14,42 @@
 //! # let _ = (kubeconfig, client); Ok(()) }
 //! ```
 
+mod admission;
+mod apply;
+mod auth;
+mod bootstrap;
 mod certs;
 mod config;
+mod convert;
+mod core;
+mod crd;
+mod discovery;
 mod error;
+mod faults;
+mod field;
 mod http;
+mod json;
+mod kinds;
+mod meta;
+mod metrics;
+mod names;
+mod openapi;
+mod options;
+mod patch;
+mod pods;
+mod quantity;
+mod rest;
+mod rules;
+mod schema;
+mod selector;
 mod server;
+mod services;
 mod state;
+mod status;
+mod store;
+mod strategy;
+mod time;
+mod view;
 
 pub use config::{Clock, Config, History};
 pub use error::Error;

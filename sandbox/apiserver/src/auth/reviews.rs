@@ -1,0 +1,170 @@
+//! Reviews: questions about access that are answered and not kept.
+
+use serde_json::{Value, json};
+
+use super::User;
+use super::rbac::{self, Attributes};
+use super::tokens::{Claims, EXPIRATION_SECONDS, Tokens};
+use crate::core::Core;
+use crate::field::FieldError;
+use crate::json;
+use crate::meta;
+use crate::rest::{Outcome, Write, decode, ownership};
+use crate::status::{Result, Status, Target};
+use crate::time;
+
+/// Answers a review.
+pub(crate) fn answer(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
+    let resource = write.resource;
+    let parsed = decode::body(bytes, content_type, &resource.kind)?;
+    let mut object = parsed.value;
+    decode::check_kind(resource, &mut object, bytes)?;
+    let mut warnings = Vec::new();
+    decode::admit(resource, &mut object, &parsed.duplicates, write.options.validation, &mut warnings)
+        .map_err(|error| error.of_body(&resource.kind, &resource.version))?;
+    let status = match resource.kind.as_str() {
+        "SelfSubjectReview" => {
+            object["metadata"] = json!({"creationTimestamp": core.now()});
+            json!({"userInfo": write.user.to_value()})
+        }
+        "TokenReview" => token_review(core, &object),
+        "SelfSubjectRulesReview" => rules_review(core, write.user, &object),
+        _ => access_review(core, write, &object)?,
+    };
+    if !matches!(resource.kind.as_str(), "SelfSubjectReview" | "TokenReview") {
+        json::remove(&mut object, &["status"]);
+        ownership::on_update(write, None, &mut object, &core.now());
+    }
+    object["status"] = status;
+    Ok(Outcome { object, created: true, warnings })
+}
+
+fn refuse(error: FieldError) -> Status {
+    Status::invalid(&Target::new("authorization.k8s.io", ""), "", &[error])
+}
+
+fn access_review(core: &Core, write: &Write<'_>, object: &Value) -> Result<Value> {
+    let spec = &object["spec"];
+    let resource = spec.get("resourceAttributes");
+    let path = spec.get("nonResourceAttributes");
+    if write.resource.kind != "SelfSubjectAccessReview"
+        && json::text(spec, &["user"]).is_empty()
+        && json::list(spec, &["groups"]).is_empty()
+    {
+        return Err(refuse(FieldError::invalid_text("spec.user", "", "at least one of user or group must be specified")));
+    }
+    if let (Some(_), Some(path)) = (resource, path) {
+        let shown = json!({"Path": json::text(path, &["path"]), "Verb": json::text(path, &["verb"])});
+        let detail = "cannot be specified in combination with resourceAttributes";
+        return Err(refuse(FieldError::invalid("spec.nonResourceAttributes", &shown, detail)));
+    }
+    if resource.is_none() && path.is_none() {
+        let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        return Err(refuse(FieldError::invalid("spec.resourceAttributes", &Value::Null, detail)));
+    }
+    let user = if write.resource.kind == "SelfSubjectAccessReview" {
+        write.user.clone()
+    } else {
+        let groups = json::list(spec, &["groups"]).iter().filter_map(Value::as_str).map(String::from).collect();
+        User { name: json::text(spec, &["user"]).to_owned(), groups, ..User::default() }
+    };
+    let decision = rbac::decide(core, &user, &attributes(resource, path));
+    let mut status = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        status["reason"] = decision.reason.into();
+    }
+    Ok(status)
+}
+
+fn attributes(resource: Option<&Value>, path: Option<&Value>) -> Attributes {
+    let empty = Value::Null;
+    let source = resource.or(path).unwrap_or(&empty);
+    let text = |key: &str| json::text(source, &[key]).to_owned();
+    Attributes {
+        verb: text("verb"),
+        group: text("group"),
+        resource: text("resource"),
+        subresource: text("subresource"),
+        namespace: text("namespace"),
+        name: text("name"),
+        path: if resource.is_none() { text("path") } else { String::new() },
+    }
+}
+
+fn rules_review(core: &Core, user: &User, object: &Value) -> Value {
+    let namespace = json::text(object, &["spec", "namespace"]);
+    let (paths, resources): (Vec<Value>, Vec<Value>) = rbac::rules(core, user, namespace)
+        .into_iter()
+        .partition(|rule| !json::list(rule, &["nonResourceURLs"]).is_empty());
+    json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+}
+
+fn token_review(core: &Core, object: &Value) -> Value {
+    let audiences: Vec<String> =
+        json::list(object, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(String::from).collect();
+    match core.tokens.authenticate(core, json::text(object, &["spec", "token"]), &audiences) {
+        Some(user) => {
+            let audiences = if audiences.is_empty() { vec![Tokens::issuer().to_owned()] } else { audiences };
+            json!({"authenticated": true, "user": user.to_value(), "audiences": audiences})
+        }
+        None => json!({"user": {}, "error": "invalid bearer token"}),
+    }
+}
+
+/// Issues a token for an account: the `token` below a ServiceAccount.
+pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
+    let parsed = decode::body(bytes, content_type, "TokenRequest")?;
+    let mut object = parsed.value;
+    decode::expect_kind(&mut object, "TokenRequest", "authentication.k8s.io", "v1").map_err(|mut status| {
+        status.message = status.message.replace("(authentication.k8s.io.", "(authentication.");
+        status
+    })?;
+    core.stored(write.resource, write.namespace, write.name)?;
+    let audiences: Vec<String> =
+        json::list(&object, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(String::from).collect();
+    let seconds = json::at(&object, &["spec", "expirationSeconds"]).and_then(Value::as_i64).unwrap_or(EXPIRATION_SECONDS);
+    let bound = bound(core, write, &object)?;
+    let claims = Claims {
+        namespace: write.namespace.to_owned(),
+        account: write.name.to_owned(),
+        audiences: audiences.clone(),
+        seconds,
+        bound,
+    };
+    let token = core.tokens.issue(core, &claims).ok_or_else(|| Status::not_found(&write.resource.target(), write.name))?;
+    let until = core.config.clock.now() + jiff::SignedDuration::from_secs(seconds);
+    object["metadata"] = json!({"name": write.name, "namespace": write.namespace, "creationTimestamp": core.now()});
+    let audiences = if audiences.is_empty() { vec![Tokens::issuer().to_owned()] } else { audiences };
+    json::set(&mut object, &["spec", "audiences"], audiences.into());
+    json::set(&mut object, &["spec", "expirationSeconds"], seconds.into());
+    if json::at(&object, &["spec", "boundObjectRef"]).is_none() {
+        json::set(&mut object, &["spec", "boundObjectRef"], Value::Null);
+    }
+    object["status"] = json!({"token": token, "expirationTimestamp": time::seconds(until)});
+    Ok(Outcome { object, created: true, warnings: Vec::new() })
+}
+
+fn bound(core: &Core, write: &Write<'_>, object: &Value) -> Result<Option<(String, String, String)>> {
+    let Some(reference) = json::at(object, &["spec", "boundObjectRef"]).filter(|r| !r.is_null()) else {
+        return Ok(None);
+    };
+    let kind = json::text(reference, &["kind"]).to_owned();
+    let name = json::text(reference, &["name"]).to_owned();
+    let (storage, namespace) = match kind.as_str() {
+        "Pod" => ("pods", write.namespace),
+        "Secret" => ("secrets", write.namespace),
+        "Node" => ("nodes", ""),
+        other => return Err(Status::bad_request(format!("cannot bind token for service account to object of type {other}"))),
+    };
+    let found = core
+        .builtin(storage, namespace, &name)
+        .ok_or_else(|| Status::not_found(&Target::new("", storage), &name))?;
+    let uid = meta::uid(&found).to_owned();
+    let asked = json::text(reference, &["uid"]);
+    if !asked.is_empty() && asked != uid {
+        let why = format!("the UID in the bound object reference ({asked}) does not match the UID in record. The object \
+                           might have been deleted and then recreated");
+        return Err(Status::conflict(&Target::new("", storage), &name, &why));
+    }
+    Ok(Some((kind, name, uid)))
+}

@@ -1,0 +1,78 @@
+//! What all requests share: objects, kinds, keys, clock.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::auth::tokens::Tokens;
+use crate::config::Config;
+use crate::error::Error;
+use crate::kinds::{self, Registry, Resource};
+use crate::metrics::Metrics;
+use crate::status::{Result, Status};
+use crate::store::{Key, Store, Stored};
+use crate::{bootstrap, time};
+
+/// The server without its transport.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) tokens: Tokens,
+    pub(crate) metrics: Metrics,
+    pub(crate) faults: crate::faults::Faults,
+    /// The certificate of the server's authority, PEM.
+    pub(crate) ca: String,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Opens storage and makes the objects that every cluster begins with.
+    pub(crate) fn open(config: Config, ca: String) -> std::result::Result<Arc<Self>, Error> {
+        let store = Store::open(config.state.as_deref(), config.history)?;
+        for resource in kinds::builtins() {
+            store.add_kind(&resource.storage);
+        }
+        let tokens = Tokens::load_or_new(config.state.as_deref())?;
+        let core = Arc::new(Self {
+            config,
+            store,
+            registry: Registry::default(),
+            tokens,
+            metrics: Metrics::default(),
+            faults: crate::faults::Faults::default(),
+            ca,
+        });
+        bootstrap::make(&core);
+        core.definitions_changed();
+        Ok(core)
+    }
+
+    /// Tells the time as objects carry it.
+    pub(crate) fn now(&self) -> String {
+        time::seconds(self.config.clock.now())
+    }
+
+    /// Returns an object as it is stored.
+    pub(crate) fn stored(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Arc<Stored>> {
+        let namespace = if resource.namespaced { namespace } else { "" };
+        self.store
+            .get(&resource.storage, &Key::new(namespace, name))
+            .ok_or_else(|| Status::not_found(&resource.target(), name))
+    }
+
+    /// Returns an object of a built-in kind, for the server's own use.
+    pub(crate) fn builtin(&self, storage: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.store.get(storage, &Key::new(namespace, name)).map(|stored| stored.value())
+    }
+
+    /// Returns all objects of a built-in kind in a namespace (all, when it is empty).
+    pub(crate) fn builtin_list(&self, storage: &str, namespace: &str) -> Vec<Value> {
+        self.store.list(storage, namespace).1.iter().map(|stored| stored.value()).collect()
+    }
+}

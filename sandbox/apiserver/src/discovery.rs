@@ -1,0 +1,180 @@
+//! What the server says it serves.
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::http::respond::Answer;
+use crate::kinds::{Kinds, Resource, is_builtin_group, join};
+use crate::status::{Result, Status};
+
+/// The version that the server says it is: the one whose behaviour it has.
+const VERSION: &str = "v1.36.2";
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Answers `/version`.
+pub(crate) fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35", "gitVersion": VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "2026-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
+    })
+}
+
+/// Answers `/api`.
+pub(crate) fn core_versions() -> Value {
+    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+}
+
+fn group_value(kinds: &Kinds, group: &str) -> Value {
+    let versions: Vec<Value> = kinds
+        .group(group)
+        .iter()
+        .map(|(version, _)| json!({"groupVersion": join(group, version), "version": version}))
+        .collect();
+    let preferred = versions.first().cloned().unwrap_or_default();
+    json!({"name": group, "versions": versions, "preferredVersion": preferred})
+}
+
+/// Answers `/apis`.
+pub(crate) fn groups(kinds: &Kinds) -> Value {
+    let groups: Vec<Value> =
+        kinds.groups().iter().filter(|group| !group.is_empty()).map(|group| group_value(kinds, group)).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// Answers `/apis/<group>`.
+pub(crate) fn group(kinds: &Kinds, group: &str) -> Result<Value> {
+    if kinds.group(group).is_empty() {
+        return Err(Status::page_not_found());
+    }
+    let mut out = json!({"kind": "APIGroup", "apiVersion": "v1"});
+    if let (Value::Object(out), Value::Object(value)) = (&mut out, group_value(kinds, group)) {
+        out.extend(value);
+    }
+    Ok(out)
+}
+
+/// Answers `/apis/<group>/<version>` and `/api/v1`.
+pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Value> {
+    let found = kinds.group(group).into_iter().find(|(known, _)| known == version);
+    let Some((_, list)) = found else {
+        return Err(if group.is_empty() { Status::no_resource() } else { Status::page_not_found() });
+    };
+    let mut out = Vec::new();
+    for resource in &list {
+        out.push(resource_value(resource));
+        out.extend(resource.subresources.iter().map(|sub| {
+            let mut value = json!({
+                "name": format!("{}/{}", resource.plural, sub.name), "singularName": "",
+                "namespaced": resource.namespaced, "kind": sub.kind, "verbs": sub.verbs,
+            });
+            if let Some((group, version)) = &sub.group_version {
+                value["group"] = group.as_str().into();
+                value["version"] = version.as_str().into();
+            }
+            value
+        }));
+    }
+    let mut answer = json!({"kind": "APIResourceList"});
+    if !group.is_empty() {
+        answer["apiVersion"] = "v1".into();
+    }
+    answer["groupVersion"] = join(group, version).into();
+    answer["resources"] = Value::Array(out);
+    Ok(answer)
+}
+
+fn resource_value(resource: &Resource) -> Value {
+    let mut value = json!({
+        "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
+        "kind": resource.kind, "verbs": resource.verbs,
+    });
+    if !resource.short_names.is_empty() {
+        value["shortNames"] = resource.short_names.clone().into();
+    }
+    if !resource.categories.is_empty() {
+        value["categories"] = resource.categories.clone().into();
+    }
+    if resource.allows("list") {
+        value["storageVersionHash"] = storage_hash(resource).into();
+    }
+    value
+}
+
+fn storage_hash(resource: &Resource) -> String {
+    use base64::Engine as _;
+    let text = format!("{}/{}/{}", resource.group, resource.version, resource.kind);
+    base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(text)[..8])
+}
+
+fn aggregated_group(kinds: &Kinds, group: &str) -> Value {
+    let versions: Vec<Value> = kinds
+        .group(group)
+        .iter()
+        .map(|(version, resources)| {
+            let list: Vec<Value> = resources.iter().map(|resource| aggregated_resource(resource)).collect();
+            json!({"version": version, "resources": list, "freshness": "Current"})
+        })
+        .collect();
+    let meta = if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
+    json!({"metadata": meta, "versions": versions})
+}
+
+fn aggregated_resource(resource: &Resource) -> Value {
+    let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let mut value = json!({
+        "resource": resource.plural,
+        "responseKind": kind(&resource.group, &resource.version, &resource.kind),
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular,
+        "verbs": resource.verbs,
+    });
+    if !resource.short_names.is_empty() {
+        value["shortNames"] = resource.short_names.clone().into();
+    }
+    if !resource.categories.is_empty() {
+        value["categories"] = resource.categories.clone().into();
+    }
+    let subs: Vec<Value> = resource
+        .subresources
+        .iter()
+        .map(|sub| {
+            let (group, version) = match &sub.group_version {
+                Some((group, version)) => (group.as_str(), version.as_str()),
+                None => (resource.group.as_str(), resource.version.as_str()),
+            };
+            json!({"subresource": sub.name, "responseKind": kind(group, version, &sub.kind), "verbs": sub.verbs})
+        })
+        .collect();
+    if !subs.is_empty() {
+        value["subresources"] = Value::Array(subs);
+    }
+    value
+}
+
+/// Answers `/api` or `/apis` in the aggregated form, or that the client has it already.
+pub(crate) fn aggregated(kinds: &Kinds, core: bool, known: &str) -> Answer {
+    let groups: Vec<Value> = kinds
+        .groups()
+        .iter()
+        .filter(|group| group.is_empty() == core)
+        .map(|group| aggregated_group(kinds, group))
+        .collect();
+    let value = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": groups,
+    });
+    let text = value.to_string();
+    let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02X}")).collect();
+    let etag = format!("\"{hash}\"");
+    if known == etag {
+        let response = crate::http::respond::not_modified(&etag);
+        return Answer::Ready(Box::new(response));
+    }
+    let headers = vec![("etag", etag), ("vary", "Accept".to_owned())];
+    Answer::Text { code: 200, content_type: AGGREGATED, text, headers }
+}
+
+/// Answers a path below a group that no resource serves.
+pub(crate) fn no_resource(group: &str) -> Status {
+    if is_builtin_group(group) { Status::no_resource() } else { Status::page_not_found() }
+}

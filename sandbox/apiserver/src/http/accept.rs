@@ -1,0 +1,77 @@
+//! What form of an answer a client takes.
+
+use crate::status::Status;
+use crate::view::{Include, Shown};
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    #[default]
+    Json,
+    Yaml,
+}
+
+/// The form that a client takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) encoding: Encoding,
+    pub(crate) shown: Shown,
+    /// The aggregated form of discovery.
+    pub(crate) aggregated: bool,
+}
+
+/// Where an answer is asked for; the real server words refusals by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    BuiltInObject,
+    BuiltInList,
+    Other,
+}
+
+/// Chooses the first form of an `Accept` header that can be served.
+pub(crate) fn choose(header: &str, include: Include, place: Place) -> Result<Accepted, Status> {
+    if header.trim().is_empty() {
+        return Ok(Accepted::default());
+    }
+    for clause in header.split(',') {
+        let mut parts = clause.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+        let get = |key: &str| parameters.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| *value);
+        let encoding = match media {
+            "application/json" | "*/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            _ => continue,
+        };
+        let known_meta = get("g") == "meta.k8s.io" && matches!(get("v"), "v1" | "v1beta1");
+        let out = |shown, aggregated| Ok(Accepted { encoding, shown, aggregated });
+        match get("as") {
+            "" => return out(Shown::Object, false),
+            "Table" if known_meta => return out(Shown::Table(include), false),
+            "PartialObjectMetadata" if known_meta => return out(Shown::Partial, false),
+            "PartialObjectMetadataList" if known_meta => return out(Shown::PartialList, false),
+            "APIGroupDiscoveryList" if get("g") == "apidiscovery.k8s.io" && get("v") == "v2" => {
+                return out(Shown::Object, true);
+            }
+            _ => {}
+        }
+    }
+    Err(refusal(place))
+}
+
+fn refusal(place: Place) -> Status {
+    let listed = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let available = |more: &str| {
+        let text = format!("406: Not Acceptable\n\nAvailable representations: {listed}{more}");
+        Status::new(406, "NotAcceptable", text).with_empty_details()
+    };
+    match place {
+        Place::BuiltInObject => available(""),
+        Place::BuiltInList => {
+            available(", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch")
+        }
+        Place::Other => {
+            Status::new(406, "NotAcceptable", format!("only the following media types are accepted: {listed}"))
+        }
+    }
+}

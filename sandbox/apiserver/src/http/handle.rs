@@ -1,0 +1,437 @@
+//! From a request to its answer.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+
+use super::accept::{self, Accepted, Place};
+use super::path::{Asked, Target};
+use super::respond::{self, Answer};
+use super::{Request, Response};
+use crate::auth::{self, User, rbac, reviews};
+use crate::core::Core;
+use crate::discovery;
+use crate::kinds::{Kinds, Resource, is_builtin_group};
+use crate::metrics::Labels;
+use crate::options::{DeleteOptions, ListOptions, Query, WriteOptions};
+use crate::patch;
+use crate::rest::list::Selection;
+use crate::rest::{Outcome, Write, create, decode, delete, list, patch as rest_patch, scale, serve, update, watch};
+use crate::schema::formats;
+use crate::selector::{self, field::FieldSelector};
+use crate::status::{self, Result, Status};
+use crate::view::{Include, Shown};
+
+/// Bytes of a request's body.
+const BODY_MAX: usize = 3 << 20;
+
+/// The user that a transport vouches for (a client certificate, or the embedder).
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(pub(crate) User);
+
+/// Answers a request.
+pub(crate) async fn handle(core: &Arc<Core>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let asked = Asked::of(&parts.method, parts.uri.path(), &query);
+    let mut accepted = Accepted::default();
+    let call = Call { core, parts: &parts, query: &query, asked: &asked };
+    let answer = call.answer(body, &mut accepted).await;
+    let response = respond::write(answer, &accepted);
+    count(core, &asked, response.status().as_u16());
+    response
+}
+
+fn count(core: &Core, asked: &Asked, code: u16) {
+    let target = asked.target.clone().unwrap_or_default();
+    core.metrics.count(Labels {
+        verb: asked.verb.to_uppercase(),
+        group: target.group,
+        version: target.version,
+        resource: target.resource,
+        subresource: target.subresource,
+        code,
+    });
+}
+
+struct Call<'a> {
+    core: &'a Arc<Core>,
+    parts: &'a http::request::Parts,
+    query: &'a Query,
+    asked: &'a Asked,
+}
+
+impl Call<'_> {
+    fn header(&self, name: &str) -> &str {
+        self.parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    async fn answer(&self, body: super::Body, accepted: &mut Accepted) -> Result<Answer> {
+        let peer = self.parts.extensions.get::<Peer>().map(|peer| &peer.0);
+        let mut user = auth::authenticate(self.core, &self.parts.headers, peer)?;
+        if let Some(other) = auth::impersonate(&self.parts.headers, &user)? {
+            self.may_impersonate(&user)?;
+            user = other;
+        }
+        let attributes = self.asked.attributes();
+        if !rbac::decide(self.core, &user, &attributes).allowed {
+            return Err(rbac::refusal(&user, &attributes));
+        }
+        self.check_timeout()?;
+        match &self.asked.target {
+            Some(target) => self.resource(target, &user, body, accepted).await,
+            None => self.path(accepted),
+        }
+    }
+
+    fn may_impersonate(&self, user: &User) -> Result<()> {
+        if user.groups.iter().any(|group| group == auth::MASTERS) {
+            return Ok(());
+        }
+        let mut attributes = self.asked.attributes();
+        let named = self.header("impersonate-user").to_owned();
+        let wanted = rbac::Attributes {
+            verb: "impersonate".to_owned(),
+            resource: "users".to_owned(),
+            name: named,
+            ..rbac::Attributes::default()
+        };
+        if rbac::decide(self.core, user, &wanted).allowed {
+            return Ok(());
+        }
+        attributes.verb = format!("impersonate-on:user-info:{}", attributes.verb);
+        Err(rbac::refusal(user, &attributes))
+    }
+
+    fn check_timeout(&self) -> Result<()> {
+        let text = self.query.get("timeout");
+        if text.is_empty() || formats::duration(text).is_some() {
+            return Ok(());
+        }
+        Err(Status::bad_request(format!(
+            "invalid timeout specified in the request URL - time: invalid duration {text:?}"
+        )))
+    }
+
+    fn path(&self, accepted: &mut Accepted) -> Result<Answer> {
+        let kinds = self.core.registry.now();
+        let segments: Vec<&str> = self.asked.path.split('/').filter(|segment| !segment.is_empty()).collect();
+        match segments.as_slice() {
+            ["healthz" | "livez" | "readyz", ..] => return Ok(Answer::text("ok")),
+            ["metrics"] => return Ok(Answer::text(self.core.metrics.text(self.core.store.revision()))),
+            ["version"] => return Ok(Answer::ok(discovery::version())),
+            ["openapi", ..] => return crate::openapi::answer(&kinds, &segments, self.query),
+            ["apis" | "api", ..] | [] => {}
+            _ => return Err(Status::page_not_found()),
+        }
+        *accepted = accept::choose(self.header("accept"), Include::default(), Place::Other)?;
+        if accepted.aggregated && segments.len() == 1 {
+            return Ok(discovery::aggregated(&kinds, segments[0] == "api", self.header("if-none-match")));
+        }
+        let value = match segments.as_slice() {
+            [] => serde_json::json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]}),
+            ["api"] => discovery::core_versions(),
+            ["apis"] => discovery::groups(&kinds),
+            ["apis", group] => discovery::group(&kinds, group)?,
+            ["api", version] => discovery::resources(&kinds, "", version)?,
+            ["apis", group, version] => discovery::resources(&kinds, group, version)?,
+            _ => return Err(Status::page_not_found()),
+        };
+        Ok(Answer::ok(value))
+    }
+
+    async fn resource(
+        &self,
+        target: &Target,
+        user: &User,
+        body: super::Body,
+        accepted: &mut Accepted,
+    ) -> Result<Answer> {
+        let kinds = self.core.registry.now();
+        let resource = kinds
+            .find(&target.group, &target.version, &target.resource)
+            .ok_or_else(|| discovery::no_resource(&target.group))?;
+        check_method(self.parts.method.as_str(), &resource, target)?;
+        let place = match (resource.is_custom(), target.name.is_empty() && self.asked.verb != "create") {
+            (true, _) => Place::Other,
+            (false, true) => Place::BuiltInList,
+            (false, false) => Place::BuiltInObject,
+        };
+        let include = Include::parse(self.query.get("includeObject"));
+        *accepted = accept::choose(self.header("accept"), include.clone().unwrap_or_default(), place)?;
+        if accepted.shown.is_table() {
+            include?;
+        }
+        let bytes = read(body).await?;
+        let mut answer = self.verb(&kinds, &resource, target, user, &bytes, accepted.shown).await?;
+        if let Some(warning) = resource.custom().and_then(|custom| custom.warning.clone()) {
+            match &mut answer {
+                Answer::Object { warnings, .. } | Answer::Watch { warnings, .. } => warnings.insert(0, warning),
+                Answer::Text { .. } | Answer::Ready(_) => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn verb(
+        &self,
+        kinds: &Kinds,
+        resource: &Arc<Resource>,
+        target: &Target,
+        user: &User,
+        bytes: &[u8],
+        shown: Shown,
+    ) -> Result<Answer> {
+        let _ = kinds;
+        match self.asked.verb.as_str() {
+            "get" => self.get(resource, target, shown).await,
+            "list" => {
+                let options = ListOptions::parse(self.query, false)?;
+                let selection = self.selection(resource, target)?;
+                let listed = list::list(self.core, resource, &selection, &options).await?;
+                Ok(Answer::ok(shown.list(self.core, resource, listed)?))
+            }
+            "watch" => {
+                let options = ListOptions::parse(self.query, true)?;
+                let selection = self.selection(resource, target)?;
+                let watch = watch::start(self.core, resource, selection, &options, shown)?;
+                Ok(Answer::Watch { watch: Box::new(watch), warnings: Vec::new() })
+            }
+            "deletecollection" => self.delete_all(resource, target, user, bytes, shown).await,
+            verb => {
+                let outcome = self.write(verb, resource, target, user, bytes, shown).await?;
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn selection(&self, resource: &Resource, target: &Target) -> Result<Selection> {
+        let labels = selector::parse(self.query.get("labelSelector")).map_err(Status::bad_request)?;
+        let mut fields = self.query.get("fieldSelector").to_owned();
+        if target.watch && !target.name.is_empty() {
+            fields = format!("metadata.name={}", target.name);
+        }
+        Ok(Selection {
+            namespace: if resource.namespaced { target.namespace.clone() } else { String::new() },
+            labels,
+            fields: FieldSelector::parse(resource, &fields)?,
+        })
+    }
+
+    async fn get(&self, resource: &Arc<Resource>, target: &Target, shown: Shown) -> Result<Answer> {
+        let asked = list::revision(self.query.get("resourceVersion"))?;
+        if asked > self.core.store.revision() {
+            list::wait_for(self.core, asked).await?;
+        }
+        if target.subresource == "scale" {
+            return Ok(Answer::ok(scale::get(self.core, resource, &target.namespace, &target.name)?));
+        }
+        let stored = self.core.stored(resource, &target.namespace, &target.name)?;
+        if resource.is("", "Pod") && target.subresource == "log" {
+            return Ok(Answer::text(String::new()));
+        }
+        Ok(Answer::ok(shown.one(self.core, resource, serve::served(resource, &stored))?))
+    }
+
+    async fn write(
+        &self,
+        verb: &str,
+        resource: &Arc<Resource>,
+        target: &Target,
+        user: &User,
+        bytes: &[u8],
+        shown: Shown,
+    ) -> Result<Answer> {
+        let content_type = self.header("content-type");
+        let media = content_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let patch = if verb == "patch" { Some(self.patch_kind(resource, &media)?) } else { None };
+        let kind = match verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            _ => "PatchOptions",
+        };
+        let apply = patch.map(|kind| kind == patch::Kind::Apply);
+        let options = if verb == "delete" {
+            WriteOptions::default()
+        } else {
+            WriteOptions::parse(self.query, self.header("user-agent"), kind, apply)?
+        };
+        let mut write = Write {
+            resource,
+            namespace: &target.namespace,
+            name: &target.name,
+            subresource: &target.subresource,
+            options,
+            user,
+        };
+        if !resource.namespaced {
+            write.namespace = "";
+        }
+        if verb == "delete" {
+            return self.delete(write, bytes, shown).await;
+        }
+        let scaled = target.subresource == "scale";
+        let outcome = match (verb, patch) {
+            ("create", _) => self.create(&write, bytes, content_type).await?,
+            ("update", _) if scaled => scale::replace(self.core, &write, bytes, content_type).await?,
+            ("update", _) => update::from_body(self.core, &write, bytes, content_type).await?,
+            (_, Some(kind)) if scaled => scale::patch(self.core, &write, bytes, kind).await?,
+            (_, Some(kind)) => rest_patch::from_body(self.core, &write, bytes, kind).await?,
+            _ => return Err(Status::method_not_allowed()),
+        };
+        let Outcome { object, created, warnings } = outcome;
+        let whole = scaled || object["kind"] != resource.kind.as_str();
+        let value = if whole { object } else { shown.one(self.core, resource, object)? };
+        Ok(Answer::Object { code: if created { 201 } else { 200 }, value, warnings })
+    }
+
+    fn patch_kind(&self, resource: &Resource, media: &str) -> Result<patch::Kind> {
+        match patch::Kind::of(media) {
+            Some(patch::Kind::Strategic) | None if resource.is_custom() => {
+                let text = "the body of the request was in an unknown format - accepted media types include: \
+                            application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+                Err(Status::new(415, "UnsupportedMediaType", text))
+            }
+            Some(kind) => Ok(kind),
+            None => {
+                let text = "415: Unsupported Media Type";
+                Err(Status::new(415, "UnsupportedMediaType", text).with_empty_details())
+            }
+        }
+    }
+
+    async fn create(&self, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
+        match (write.resource.group.as_str(), write.subresource) {
+            ("authentication.k8s.io" | "authorization.k8s.io", "") => {
+                reviews::answer(self.core, write, bytes, content_type)
+            }
+            ("", "token") => reviews::token(self.core, write, bytes, content_type),
+            ("", "binding") => crate::pods::bind(self.core, write, bytes, content_type).await,
+            ("", "eviction") => crate::pods::evict(self.core, write, bytes, content_type).await,
+            (_, "") => create::from_body(self.core, write, bytes, content_type).await,
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+
+    fn delete_options(&self, bytes: &[u8]) -> Result<DeleteOptions> {
+        let body: Option<Value> = if bytes.is_empty() {
+            None
+        } else {
+            let parsed = match self.header("content-type").split(';').next().unwrap_or_default().trim() {
+                "application/yaml" => crate::json::parse_yaml(bytes),
+                _ => crate::json::parse(bytes),
+            };
+            Some(parsed.map_err(|error| {
+                Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+            })?.value)
+        };
+        DeleteOptions::parse(self.query, body.as_ref())
+    }
+
+    async fn delete(&self, mut write: Write<'_>, bytes: &[u8], shown: Shown) -> Result<Answer> {
+        let options = self.delete_options(bytes)?;
+        write.options.dry_run = options.dry_run;
+        let resource = write.resource;
+        let deleted = delete::one(self.core, &write, &options).await?;
+        let value =
+            if deleted.is_object { shown.one(self.core, resource, deleted.answer)? } else { deleted.answer };
+        Ok(Answer::Object { code: 200, value, warnings: deleted.warnings })
+    }
+
+    async fn delete_all(
+        &self,
+        resource: &Arc<Resource>,
+        target: &Target,
+        user: &User,
+        bytes: &[u8],
+        shown: Shown,
+    ) -> Result<Answer> {
+        let options = self.delete_options(bytes)?;
+        let selection = self.selection(resource, target)?;
+        let listed = list::list(self.core, resource, &selection, &ListOptions::default()).await?;
+        for object in &listed.items {
+            let write = Write {
+                resource,
+                namespace: crate::meta::namespace(object),
+                name: crate::meta::name(object),
+                subresource: "",
+                options: WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() },
+                user,
+            };
+            match delete::one(self.core, &write, &options).await {
+                Err(status) if status.code != 404 => return Err(status),
+                _ => {}
+            }
+        }
+        Ok(Answer::ok(shown.list(self.core, resource, listed)?))
+    }
+}
+
+async fn read(mut body: super::Body) -> Result<Bytes> {
+    let mut out = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Status::bad_request("the body of the request could not be read"))?;
+        if let Ok(data) = frame.into_data() {
+            if out.len() + data.len() > BODY_MAX {
+                let text = format!("Request entity too large: limit is {BODY_MAX}");
+                return Err(Status::new(413, "RequestEntityTooLarge", text));
+            }
+            out.extend_from_slice(&data);
+        }
+    }
+    Ok(out.freeze())
+}
+
+/// Checks that a path takes a method: built-in kinds say 405, custom ones that there is no such page.
+fn check_method(method: &str, resource: &Resource, target: &Target) -> Result<()> {
+    let custom = resource.is_custom();
+    let one = !target.name.is_empty();
+    if target.namespace.is_empty() == resource.namespaced && !target.watch {
+        let lists_all = resource.namespaced && !one && method == "GET";
+        if resource.namespaced && !lists_all {
+            return Err(if custom { Status::page_not_found() } else { Status::method_not_allowed() });
+        }
+        if !resource.namespaced && !resource.is("", "Namespace") {
+            return Err(if custom { Status::page_not_found() } else { Status::no_resource() });
+        }
+    }
+    if !target.subresource.is_empty() {
+        let Some(sub) = resource.subresource(&target.subresource) else {
+            return Err(if custom {
+                Status::not_found(&resource.target(), &target.name)
+            } else {
+                Status::no_resource()
+            });
+        };
+        let verb = match method {
+            "GET" => "get",
+            "POST" => "create",
+            "PUT" => "update",
+            "PATCH" => "patch",
+            "DELETE" => "delete",
+            _ => "",
+        };
+        if !sub.verbs.iter().any(|known| known == verb) {
+            return Err(Status::method_not_allowed());
+        }
+        return Ok(());
+    }
+    let verb = match (method, one) {
+        ("GET", true) => "get",
+        ("GET", false) => "list",
+        ("POST", false) => "create",
+        ("PUT", true) => "update",
+        ("PATCH", true) => "patch",
+        ("DELETE", true) => "delete",
+        ("DELETE", false) => "deletecollection",
+        ("PUT" | "PATCH", false) if custom => return Err(Status::bad_request("name must be provided")),
+        _ => "",
+    };
+    if verb.is_empty() || !resource.allows(verb) {
+        return Err(Status::method_not_allowed());
+    }
+    let _ = (decode::wrong_kind, is_builtin_group, status::created);
+    Ok(())
+}

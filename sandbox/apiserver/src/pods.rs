@@ -1,0 +1,109 @@
+//! What is done to pods through paths of their own: binding to a node, eviction.
+
+use serde_json::{Value, json};
+
+use crate::core::Core;
+use crate::json;
+use crate::meta;
+use crate::options::DeleteOptions;
+use crate::rest::update::{self, Proposal};
+use crate::rest::{Outcome, Write, decode, delete, serve};
+use crate::selector::LabelSelector;
+use crate::status::{self, Cause, Result, Status, Target};
+use crate::store::Key;
+
+const BUDGETS: &str = "policy/poddisruptionbudgets";
+
+fn done() -> Outcome {
+    Outcome { object: status::created(), created: true, warnings: Vec::new() }
+}
+
+/// Binds a pod to a node, once.
+pub(crate) async fn bind(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
+    let mut binding = decode::body(bytes, content_type, "Binding")?.value;
+    decode::expect_kind(&mut binding, "Binding", "", "v1")?;
+    let node = json::text(&binding, &["target", "name"]).to_owned();
+    let now = core.now();
+    update::change(core, write, &mut |live| {
+        let bound = json::text(live, &["spec", "nodeName"]);
+        if !bound.is_empty() {
+            let why = format!("pod {} is already assigned to node {bound:?}", write.name);
+            return Err(Status::conflict(&Target::new("", "pods/binding"), write.name, &why));
+        }
+        let mut object = live.clone();
+        json::set(&mut object, &["spec", "nodeName"], node.as_str().into());
+        let mut conditions = json::list(live, &["status", "conditions"]).to_vec();
+        conditions.retain(|condition| condition["type"] != "PodScheduled");
+        conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+        json::set(&mut object, &["status", "conditions"], Value::Array(conditions));
+        for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
+            json::set(&mut object, &["metadata", "annotations", key], value.clone());
+        }
+        Ok(Proposal { object, warnings: Vec::new(), owned: true })
+    })
+    .await?;
+    Ok(done())
+}
+
+/// Deletes a pod where its disruption budgets allow it.
+pub(crate) async fn evict(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
+    let mut eviction = decode::body(bytes, content_type, "Eviction")?.value;
+    decode::expect_kind(&mut eviction, "Eviction", "policy", "v1")?;
+    let pod = serve::served(write.resource, &*core.stored(write.resource, write.namespace, write.name)?);
+    let options = DeleteOptions::parse(&crate::options::Query::default(), eviction.get("deleteOptions"))?;
+    if guarded(&pod) {
+        spend(core, &pod)?;
+    }
+    let write = Write { subresource: "", options: write.options.clone(), ..*write };
+    delete::one(core, &write, &options).await?;
+    Ok(done())
+}
+
+/// Only running and ready pods count against a budget.
+fn guarded(pod: &Value) -> bool {
+    json::text(pod, &["status", "phase"]) == "Running" && !meta::is_deleting(pod)
+}
+
+fn refuse(cause: String, retry: Option<u32>) -> Status {
+    let text = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let cause = Cause { reason: "DisruptionBudget".to_owned(), message: cause, field: String::new() };
+    let status = Status::new(429, "TooManyRequests", text).with_cause(cause);
+    match retry {
+        Some(seconds) => status.with_retry(seconds),
+        None => status,
+    }
+}
+
+/// Takes one disruption from the pod's budget.
+fn spend(core: &Core, pod: &Value) -> Result<()> {
+    let namespace = meta::namespace(pod);
+    for budget in core.builtin_list(BUDGETS, namespace) {
+        let selector = LabelSelector::of_object(&budget["spec"]["selector"]);
+        if !selector.matches(pod) {
+            continue;
+        }
+        let name = meta::name(&budget).to_owned();
+        let number = |key: &str| json::at(&budget, &["status", key]).and_then(Value::as_i64).unwrap_or(0);
+        if number("observedGeneration") < meta::generation(&budget) {
+            return Err(refuse(format!("The disruption budget {name} is still being processed by the server."), Some(10)));
+        }
+        let allowed = number("disruptionsAllowed");
+        if allowed <= 0 {
+            return Err(refuse(format!("The disruption budget {name} does not allow evicting pods currently"), None));
+        }
+        let mut new = budget.clone();
+        let now = core.now();
+        json::set(&mut new, &["status", "disruptionsAllowed"], (allowed - 1).into());
+        json::set(&mut new, &["status", "disruptedPods", meta::name(pod)], now.as_str().into());
+        if allowed == 1 {
+            json::set(&mut new, &["status", "conditions"], json!([{
+                "type": "DisruptionAllowed", "status": "False", "observedGeneration": meta::generation(&budget),
+                "lastTransitionTime": now, "reason": "InsufficientPods", "message": "",
+            }]));
+        }
+        if let Some(stored) = core.store.get(BUDGETS, &Key::new(namespace, &name)) {
+            let _ = core.store.replace(BUDGETS, &stored, new);
+        }
+    }
+    Ok(())
+}

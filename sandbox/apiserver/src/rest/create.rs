@@ -1,0 +1,105 @@
+//! Creating objects.
+
+use serde_json::Value;
+
+use super::{Outcome, Write, decode, ownership, serve};
+use crate::admission::{self, Operation};
+use crate::core::Core;
+use crate::json::{self, Parsed};
+use crate::meta;
+use crate::status::{Result, Status};
+use crate::store::{Key, Miss};
+use crate::strategy;
+
+/// Creates the object that a body describes.
+pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
+    let resource = write.resource;
+    let Parsed { mut value, duplicates } = decode::body(bytes, content_type, &resource.kind)?;
+    decode::check_kind(resource, &mut value, bytes)?;
+    let mut warnings = Vec::new();
+    decode::admit(resource, &mut value, &duplicates, write.options.validation, &mut warnings)
+        .map_err(|error| error.of_body(&resource.kind, &resource.version))?;
+    let mut outcome = object(core, write, value, true).await?;
+    warnings.append(&mut outcome.warnings);
+    outcome.warnings = warnings;
+    Ok(outcome)
+}
+
+/// Creates an object that is already read as its kind; `track` writes who owns its fields.
+pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, track: bool) -> Result<Outcome> {
+    let resource = write.resource;
+    if resource.custom().is_some_and(|custom| custom.terminating) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::forbidden(&resource.target(), meta::name(&object), why));
+    }
+    place(write, &mut object)?;
+    if !json::text(&object, &["metadata", "resourceVersion"]).is_empty() {
+        return Err(Status::unforeseen("resourceVersion should not be set on objects to be created"));
+    }
+    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        json::remove(&mut object, &["metadata", key]);
+    }
+    let now = core.now();
+    if track {
+        ownership::on_update(write, None, &mut object, &now);
+    }
+    let mut warnings: Vec<String> = meta::dedup_owners(&mut object).into_iter().collect();
+    meta::on_create(&mut object, &now);
+    admission::mutate(core, write, Operation::Create, None, &mut object)?;
+    strategy::prepare::create(core, resource, &mut object)?;
+    if let Some(status) = decode::wrong_kind(resource, &object) {
+        return Err(status);
+    }
+    warnings.extend(meta::finalizer_warnings(None, &object));
+    let errors = strategy::validate::create(core, resource, &object);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&resource.kind_target(), meta::name(&object), &errors));
+    }
+    warnings.extend(strategy::warnings(resource, &object));
+    warnings.extend(admission::validate(core, write, Operation::Create, None, Some(&object)).await?);
+    commit(core, write, object, warnings)
+}
+
+/// Puts the object into the namespace of the path.
+fn place(write: &Write<'_>, object: &mut Value) -> Result<()> {
+    if !write.resource.namespaced {
+        json::remove(object, &["metadata", "namespace"]);
+        return Ok(());
+    }
+    let sent = meta::namespace(object);
+    if !sent.is_empty() && sent != write.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    json::set(object, &["metadata", "namespace"], write.namespace.into());
+    Ok(())
+}
+
+fn commit(core: &Core, write: &Write<'_>, object: Value, warnings: Vec<String>) -> Result<Outcome> {
+    let resource = write.resource;
+    let key = Key::new(if resource.namespaced { write.namespace } else { "" }, meta::name(&object));
+    let exists = |name: &str| {
+        let mut status = Status::already_exists(&resource.target(), name);
+        let old = core.store.get(&resource.storage, &key).map(|old| old.value());
+        if old.is_some_and(|old| meta::is_deleting(&old)) {
+            status.message = format!("object is being deleted: {}", status.message);
+        }
+        status
+    };
+    if write.options.dry_run {
+        if core.store.get(&resource.storage, &key).is_some() {
+            return Err(exists(&key.name));
+        }
+        return Ok(Outcome { object, created: true, warnings });
+    }
+    let stored = serve::to_storage(resource, object);
+    match core.store.create(&resource.storage, key.clone(), stored) {
+        Ok(stored) => {
+            core.after_write(resource, &stored);
+            Ok(Outcome { object: serve::served(resource, &stored), created: true, warnings })
+        }
+        Err(Miss::Exists) => Err(exists(&key.name)),
+        Err(_) => Err(Status::not_found(&resource.target(), &key.name)),
+    }
+}

@@ -1,0 +1,202 @@
+//! From a request's body to an object of the kind that the path names.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::json::{self, Parsed};
+use crate::kinds::{self, Resource};
+use crate::options::FieldValidation;
+use crate::schema::{defaults, prune, typed};
+use crate::status::{Result, Status, Target};
+use crate::{field::FieldError, strategy};
+
+/// How much of a body error texts quote.
+const QUOTED_MAX: usize = 30;
+
+/// Why an object could not be read as its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// A field has the wrong type.
+    Type(String),
+    /// Fields that the schema does not have, where that is not allowed.
+    Strict(Vec<String>),
+}
+
+impl Unreadable {
+    fn text(&self) -> String {
+        match self {
+            Self::Type(text) => text.clone(),
+            Self::Strict(all) => format!("strict decoding error: {}", all.join(", ")),
+        }
+    }
+
+    /// Says it as the answer to a create or replace.
+    pub(crate) fn of_body(&self, kind: &str, version: &str) -> Status {
+        Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {}",
+            self.text()
+        ))
+    }
+
+    /// Says it as the answer to a patch.
+    pub(crate) fn of_patch(&self, patched: &Value) -> Status {
+        let error = FieldError::invalid_text("patch", &json::compact(patched), self.text());
+        Status::invalid(&Target::new("", ""), "", &[error])
+    }
+}
+
+fn summary(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(QUOTED_MAX)];
+    let dots = if bytes.len() > QUOTED_MAX { " ..." } else { "" };
+    match bytes.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{dots}", String::from_utf8_lossy(cut)),
+        Some(_) => {
+            let mut hex = String::new();
+            for byte in cut {
+                let _ = write!(hex, "{byte:02x}");
+            }
+            format!("{hex}{dots}")
+        }
+    }
+}
+
+fn unrecognized(kind: &str, why: &str, bytes: &[u8]) -> Status {
+    let text = format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", summary(bytes));
+    Status::bad_request(text)
+}
+
+/// Reads a body of a content type.
+pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parsed> {
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    let parsed = match media {
+        "" | "application/json" => json::parse(bytes)
+            .map_err(|error| unrecognized(kind, &format!("couldn't get version/kind; json parse error: {error}"), bytes))?,
+        "application/yaml" => json::parse_yaml(bytes).map_err(|error| unrecognized(kind, &error, bytes))?,
+        "application/vnd.kubernetes.protobuf" => {
+            let why = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
+            return Err(unrecognized(kind, why, bytes));
+        }
+        _ => {
+            let text = "the body of the request was in an unknown format - accepted media types include: \
+                        application/json, application/yaml, application/vnd.kubernetes.protobuf";
+            return Err(Status::new(415, "UnsupportedMediaType", text));
+        }
+    };
+    if !parsed.value.is_object() {
+        let got = json::type_name(&parsed.value);
+        let got = if got == "integer" { "number" } else { got };
+        let why = format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {got} into Go value of type struct {{ \
+             APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+        );
+        return Err(unrecognized(kind, &why, bytes));
+    }
+    Ok(parsed)
+}
+
+/// Checks that a body is of the kind that the path names, and fills in what built-in kinds may leave out.
+pub(crate) fn check_kind(resource: &Resource, value: &mut Value, bytes: &[u8]) -> Result<()> {
+    let kind = json::text(value, &["kind"]).to_owned();
+    let version = json::text(value, &["apiVersion"]).to_owned();
+    if resource.is_custom() {
+        return check_custom(resource, &kind, &version, bytes);
+    }
+    expect_kind(value, &resource.kind, &resource.group, &resource.version)
+}
+
+/// Checks that a body is of a built-in kind.
+pub(crate) fn expect_kind(value: &mut Value, kind: &str, group: &str, version: &str) -> Result<()> {
+    let wanted = kinds::join(group, version);
+    let sent = json::text(value, &["kind"]).to_owned();
+    let sent_version = json::text(value, &["apiVersion"]).to_owned();
+    if (sent.is_empty() || sent == kind) && (sent_version.is_empty() || sent_version == wanted) {
+        json::set(value, &["kind"], kind.into());
+        json::set(value, &["apiVersion"], wanted.into());
+        return Ok(());
+    }
+    let sent = if sent.is_empty() { kind.to_owned() } else { sent };
+    let sent_version = if sent_version.is_empty() { wanted } else { sent_version };
+    let (sent_group, short) = sent_version.split_once('/').unwrap_or(("", &sent_version));
+    let known = sent == "List"
+        || kinds::builtins().iter().any(|r| r.group == sent_group && r.version == short && r.kind == sent);
+    let internal = match group {
+        "" => "core",
+        group => group.split('.').next().unwrap_or_default(),
+    };
+    let why = if known {
+        format!("converting (v1.{sent}) to ({internal}.{kind}): unknown conversion")
+    } else {
+        let scheme = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30";
+        format!("no kind {sent:?} is registered for version {sent_version:?} in scheme {scheme:?}")
+    };
+    Err(Status::bad_request(format!("{sent} in version {short:?} cannot be handled as a {kind}: {why}")))
+}
+
+fn check_custom(resource: &Resource, kind: &str, version: &str, bytes: &[u8]) -> Result<()> {
+    if kind.is_empty() {
+        let text = String::from_utf8_lossy(bytes);
+        return Err(unrecognized(&resource.kind, &format!("Object 'Kind' is missing in '{text}'"), bytes));
+    }
+    if version != resource.api_version() {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({})",
+            resource.api_version()
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a custom resource of another kind.
+pub(crate) fn wrong_kind(resource: &Resource, object: &Value) -> Option<Status> {
+    let kind = json::text(object, &["kind"]);
+    if !resource.is_custom() || kind == resource.kind {
+        return None;
+    }
+    let error = FieldError::invalid_text("kind", kind, format!("must be {}", resource.kind));
+    let name = crate::meta::name(object);
+    Some(Status::invalid(&Target::new(&resource.group, kind), name, &[error]))
+}
+
+/// Reads an object as its kind does: fields that the schema does not have are dropped, defaults filled in.
+pub(crate) fn admit(
+    resource: &Resource,
+    object: &mut Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> std::result::Result<(), Unreadable> {
+    let mut unknown = Vec::new();
+    match resource.custom() {
+        Some(custom) => {
+            let node = custom.node();
+            prune::object(node, object, &mut unknown).map_err(Unreadable::Type)?;
+            unknown.sort();
+            defaults::apply(node, object);
+            defaults::drop_nulls(node, object);
+        }
+        None => {
+            typed::read(resource.node(), object, &mut unknown).map_err(Unreadable::Type)?;
+            typed::normalise(resource.node(), object);
+            strategy::defaults::apply(resource, object);
+            typed::normalise(resource.node(), object);
+        }
+    }
+    if object.get("metadata").is_none_or(|meta| !meta.is_object()) {
+        json::set(object, &["metadata"], serde_json::json!({}));
+    }
+    let found: Vec<String> = duplicates
+        .iter()
+        .map(|field| format!("duplicate field {field:?}"))
+        .chain(unknown.iter().map(|field| format!("unknown field {field:?}")))
+        .collect();
+    match validation {
+        FieldValidation::Strict if !found.is_empty() => Err(Unreadable::Strict(found)),
+        FieldValidation::Warn => {
+            warnings.extend(found);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}

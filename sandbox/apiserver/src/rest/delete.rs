@@ -1,0 +1,201 @@
+//! Deleting objects: at once, or when their finalizers are gone.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Write, serve};
+use crate::admission::{self, Operation};
+use crate::core::Core;
+use crate::json;
+use crate::kinds::{EXTENSIONS, Resource};
+use crate::meta;
+use crate::options::{DeleteOptions, Propagation};
+use crate::status::{self, Result, Status, Target};
+use crate::store::{Miss, Stored};
+use crate::{crd, time};
+
+const ATTEMPTS_MAX: usize = 16;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+/// Namespaces that stay.
+const PROTECTED: [&str; 3] = ["default", "kube-system", "kube-public"];
+/// Kinds whose delete answers the object.
+const ANSWER_OBJECT: [(&str, &str); 12] = [
+    ("", "pods"),
+    ("", "persistentvolumes"),
+    ("", "persistentvolumeclaims"),
+    ("", "podtemplates"),
+    ("", "resourcequotas"),
+    ("", "serviceaccounts"),
+    ("", "services"),
+    ("", "replicationcontrollers"),
+    ("storage.k8s.io", "storageclasses"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "volumeattachments"),
+];
+
+/// What a delete came to.
+pub(crate) struct Deleted {
+    /// What is answered: the object, or a `Status`.
+    pub(crate) answer: Value,
+    /// The object itself is answered.
+    pub(crate) is_object: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Deletes one object.
+pub(crate) async fn one(core: &Core, write: &Write<'_>, options: &DeleteOptions) -> Result<Deleted> {
+    let resource = write.resource;
+    for _ in 0..ATTEMPTS_MAX {
+        let stored = core.stored(resource, write.namespace, write.name)?;
+        let live = serve::served(resource, &stored);
+        preconditions(resource, &stored, &live, options)?;
+        if resource.is("", "Namespace") && PROTECTED.contains(&write.name) {
+            let why = "this namespace may not be deleted";
+            return Err(Status::forbidden(&resource.target(), write.name, why));
+        }
+        let warnings = admission::validate(core, write, Operation::Delete, Some(&live), None).await?;
+        if let Some(deleted) = step(core, write, &stored, live, options)? {
+            return Ok(Deleted { warnings, ..deleted });
+        }
+    }
+    Err(Status::modified(&resource.target(), write.name))
+}
+
+fn preconditions(resource: &Resource, stored: &Stored, live: &Value, options: &DeleteOptions) -> Result<()> {
+    let target = Target::new(&resource.group, &resource.kind);
+    let conflict = |why: String| Err(Status::conflict(&target, meta::name(live), &why));
+    if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::uid(live)) {
+        return conflict(format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
+             deleted and then recreated",
+            meta::uid(live)
+        ));
+    }
+    let revision = stored.revision.to_string();
+    if let Some(version) = options.resource_version.as_deref().filter(|version| *version != revision) {
+        return conflict(format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record \
+             ({revision}). The object might have been modified"
+        ));
+    }
+    Ok(())
+}
+
+fn step(
+    core: &Core,
+    write: &Write<'_>,
+    stored: &Arc<Stored>,
+    live: Value,
+    options: &DeleteOptions,
+) -> Result<Option<Deleted>> {
+    let resource = write.resource;
+    let mut new = live.clone();
+    set_propagation(&mut new, options.propagation);
+    if resource.is(EXTENSIONS, "CustomResourceDefinition") {
+        crd::mark(&mut new);
+    }
+    let grace = grace_seconds(resource, &live, options);
+    let held = !meta::finalizers(&new).is_empty() || grace > 0 || holds_namespace(resource, &new);
+    if !held {
+        return remove(core, write, stored, live);
+    }
+    mark(core, resource, &live, &mut new, grace);
+    if options.dry_run || json::same(&new, &live) {
+        return Ok(Some(Deleted { answer: new, is_object: true, warnings: Vec::new() }));
+    }
+    match core.store.replace(&resource.storage, stored, serve::to_storage(resource, new)) {
+        Ok(stored) => {
+            core.after_write(resource, &stored);
+            let answer = serve::served(resource, &stored);
+            Ok(Some(Deleted { answer, is_object: true, warnings: Vec::new() }))
+        }
+        Err(Miss::Exists | Miss::Changed | Miss::TooOld(_)) => Ok(None),
+    }
+    .map(|deleted| {
+        // What waits for nothing but a definition's instances goes on at once.
+        deleted
+    })
+}
+
+fn remove(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value) -> Result<Option<Deleted>> {
+    let resource = write.resource;
+    let target = resource.target();
+    let answers_object = ANSWER_OBJECT.contains(&(&resource.group, &resource.plural)) || resource.is("", "Namespace");
+    let answer = if answers_object {
+        let mut last = live.clone();
+        if resource.is("", "Pod") {
+            mark(core, resource, &live, &mut last, 0);
+        }
+        last
+    } else {
+        status::deleted(&target, write.name, meta::uid(&live))
+    };
+    let done = Deleted { answer, is_object: answers_object, warnings: Vec::new() };
+    if write.options.dry_run {
+        return Ok(Some(done));
+    }
+    match core.store.remove(&resource.storage, stored, stored.value()) {
+        Ok(gone) => {
+            core.after_delete(resource, &gone);
+            Ok(Some(done))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn set_propagation(object: &mut Value, propagation: Option<Propagation>) {
+    let Some(propagation) = propagation else { return };
+    let mut finalizers: Vec<String> =
+        meta::finalizers(object).into_iter().filter(|name| *name != ORPHAN && *name != FOREGROUND).map(String::from).collect();
+    match propagation {
+        Propagation::Background => {}
+        Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),
+        Propagation::Orphan => finalizers.push(ORPHAN.to_owned()),
+    }
+    if finalizers.is_empty() {
+        json::remove(object, &["metadata", "finalizers"]);
+    } else {
+        json::set(object, &["metadata", "finalizers"], finalizers.into());
+    }
+}
+
+/// Returns how long an object may take to end; only pods on a node take time.
+fn grace_seconds(resource: &Resource, live: &Value, options: &DeleteOptions) -> i64 {
+    if !resource.is("", "Pod") {
+        return 0;
+    }
+    let phase = json::text(live, &["status", "phase"]);
+    if json::text(live, &["spec", "nodeName"]).is_empty() || matches!(phase, "Succeeded" | "Failed") {
+        return 0;
+    }
+    let own = json::at(live, &["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64).unwrap_or(30);
+    options.grace_seconds.unwrap_or(own).max(0)
+}
+
+fn holds_namespace(resource: &Resource, object: &Value) -> bool {
+    resource.is("", "Namespace") && !json::list(object, &["spec", "finalizers"]).is_empty()
+}
+
+/// Marks an object as being deleted. One that is marked already keeps its mark, or a shorter grace takes its place.
+fn mark(core: &Core, resource: &Resource, live: &Value, new: &mut Value, grace: i64) {
+    let known = json::at(live, &["metadata", "deletionGracePeriodSeconds"]).and_then(Value::as_i64);
+    if resource.is("", "Namespace") {
+        json::set(new, &["status", "phase"], "Terminating".into());
+    }
+    if meta::is_deleting(live) && known.is_none_or(|known| known <= grace) {
+        return;
+    }
+    let at = core.config.clock.now();
+    let at = at.checked_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(at);
+    json::set(new, &["metadata", "deletionTimestamp"], time::seconds(at).into());
+    if !resource.is("", "Namespace") {
+        json::set(new, &["metadata", "deletionGracePeriodSeconds"], grace.into());
+    }
+    let generation = meta::generation(live);
+    if generation > 0 && !meta::is_deleting(live) {
+        json::set(new, &["metadata", "generation"], (generation + 1).into());
+    }
+}

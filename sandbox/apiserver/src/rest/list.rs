@@ -1,0 +1,225 @@
+//! Reading one object and lists of them.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::serve;
+use crate::core::Core;
+use crate::kinds::Resource;
+use crate::options::ListOptions;
+use crate::selector::LabelSelector;
+use crate::selector::field::FieldSelector;
+use crate::status::{Cause, Result, Status};
+use crate::store::{Miss, Stored};
+
+/// How long a read waits for a revision that is not there yet.
+const FUTURE_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Which objects are asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) namespace: String,
+    pub(crate) labels: LabelSelector,
+    pub(crate) fields: FieldSelector,
+}
+
+impl Selection {
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        self.labels.matches(object) && self.fields.matches(object)
+    }
+
+    fn selects(&self) -> bool {
+        !self.labels.is_empty() || !self.fields.is_empty()
+    }
+}
+
+/// A list, or a page of one.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) items: Vec<Value>,
+    pub(crate) revision: u64,
+    pub(crate) continue_at: String,
+    pub(crate) remaining: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Token {
+    v: String,
+    rv: u64,
+    start: String,
+}
+
+fn too_large(asked: u64, now: u64) -> Status {
+    let mut status = Status::new(504, "Timeout", format!("Too large resource version: {asked}, current: {now}"))
+        .with_cause(Cause {
+            reason: "ResourceVersionTooLarge".to_owned(),
+            message: "Too large resource version".to_owned(),
+            field: String::new(),
+        })
+        .with_retry(1);
+    status.message = format!("Timeout: {}", status.message);
+    status
+}
+
+fn expired(message: &str) -> Status {
+    Status::new(410, "Expired", message)
+}
+
+/// Reads a resourceVersion of a list or get.
+pub(crate) fn revision(text: &str) -> Result<u64> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    text.parse().map_err(|_| {
+        Status::bad_request(format!(
+            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: \
+             invalid syntax"
+        ))
+    })
+}
+
+/// Waits until a revision is there, for a while.
+pub(crate) async fn wait_for(core: &Core, asked: u64) -> Result<()> {
+    let mut changed = core.store.subscribe_all();
+    let reached = async {
+        while core.store.revision() < asked {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(FUTURE_WAIT, reached).await;
+    let now = core.store.revision();
+    if now < asked { Err(too_large(asked, now)) } else { Ok(()) }
+}
+
+/// Lists objects.
+pub(crate) async fn list(
+    core: &Core,
+    resource: &Resource,
+    selection: &Selection,
+    options: &ListOptions,
+) -> Result<Listed> {
+    let asked = revision(&options.resource_version)?;
+    let (at, objects, after) = if options.continue_at.is_empty() {
+        if options.exact {
+            let now = core.store.revision();
+            if asked > now {
+                return Err(too_large(asked, now));
+            }
+            let objects = core.store.list_at(&resource.storage, &selection.namespace, asked).map_err(|_| {
+                expired("The resourceVersion for the provided list is too old.")
+            })?;
+            (asked, objects, String::new())
+        } else {
+            if asked > core.store.revision() {
+                wait_for(core, asked).await?;
+            }
+            let (now, objects) = core.store.list(&resource.storage, &selection.namespace);
+            (now, objects, String::new())
+        }
+    } else {
+        continued(core, resource, selection, options, asked)?
+    };
+    Ok(page(resource, selection, options, at, objects, &after))
+}
+
+fn continued(
+    core: &Core,
+    resource: &Resource,
+    selection: &Selection,
+    options: &ListOptions,
+    asked: u64,
+) -> Result<(u64, Vec<Arc<Stored>>, String)> {
+    if asked != 0 {
+        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(options.continue_at.trim_end_matches('='))
+        .map_err(|error| bad(&error.to_string()))?;
+    let token: Token = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+    match core.store.list_at(&resource.storage, &selection.namespace, token.rv) {
+        Ok(objects) => Ok((token.rv, objects, token.start)),
+        Err(Miss::TooOld(_) | Miss::Exists | Miss::Changed) => Err(expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter.",
+        )),
+    }
+}
+
+fn sort_key(stored: &Stored) -> String {
+    format!("{}/{}", stored.key.namespace, stored.key.name)
+}
+
+fn page(
+    resource: &Resource,
+    selection: &Selection,
+    options: &ListOptions,
+    at: u64,
+    objects: Vec<Arc<Stored>>,
+    after: &str,
+) -> Listed {
+    let mut items = Vec::new();
+    let mut rest = 0;
+    let mut last = String::new();
+    for stored in objects {
+        let key = sort_key(&stored);
+        if !after.is_empty() && past(&key, after) {
+            continue;
+        }
+        if options.limit > 0 && items.len() == options.limit {
+            rest += 1;
+            if selection.selects() {
+                let object = serve::served(resource, &stored);
+                if selection.matches(&object) {
+                    break;
+                }
+                rest -= 1;
+            }
+            continue;
+        }
+        let object = serve::served(resource, &stored);
+        if selection.matches(&object) {
+            items.push(object);
+            last = key;
+        }
+    }
+    let continue_at = if rest > 0 {
+        let token = Token { v: "meta.k8s.io/v1".to_owned(), rv: at, start: last };
+        let text = serde_json::to_vec(&token).unwrap_or_default();
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+    } else {
+        String::new()
+    };
+    let remaining = (rest > 0 && !selection.selects()).then_some(rest);
+    Listed { items, revision: at, continue_at, remaining }
+}
+
+/// Tells whether a key was on an earlier page: keys are ordered by namespace, then name.
+fn past(key: &str, after: &str) -> bool {
+    let parts = |key: &str| key.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap_or_default();
+    parts(key) <= parts(after)
+}
+
+/// Writes a list as an object. Built-in items carry no kind and version, and no empty `continue`.
+pub(crate) fn to_value(resource: &Resource, listed: Listed) -> Value {
+    let mut meta = json!({"resourceVersion": listed.revision.to_string()});
+    if resource.is_custom() || !listed.continue_at.is_empty() {
+        meta["continue"] = listed.continue_at.into();
+    }
+    if let Some(remaining) = listed.remaining {
+        meta["remainingItemCount"] = remaining.into();
+    }
+    let mut items = listed.items;
+    if !resource.is_custom() {
+        for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            item.shift_remove("kind");
+            item.shift_remove("apiVersion");
+        }
+    }
+    json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items})
+}

@@ -1,0 +1,172 @@
+//! Patching objects, server-side apply included.
+
+use serde_json::Value;
+
+use super::update::{self, Proposal};
+use super::{Outcome, Write, create, decode, ownership};
+use crate::apply::{managed, typecheck};
+use crate::core::Core;
+use crate::json::{self, Parsed};
+use crate::kinds::Resource;
+use crate::meta;
+use crate::options::FieldValidation;
+use crate::patch::{self, Kind};
+use crate::schema::Place;
+use crate::status::{Result, Status};
+
+/// Patches an object, or creates it where an apply finds none.
+pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Kind) -> Result<Outcome> {
+    match kind {
+        Kind::Apply => apply(core, write, bytes).await,
+        Kind::Json => {
+            let operations = decoded(bytes)?;
+            let Value::Array(operations) = operations.value else {
+                return Err(not_decoded("cannot unmarshal object into Go value of type jsonpatch.Patch"));
+            };
+            change(core, write, Vec::new(), &move |target| {
+                let mut out = target.clone();
+                patch::apply_json(&mut out, &operations).map_err(|_| {
+                    Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
+                        .with_empty_details()
+                })?;
+                Ok(out)
+            })
+            .await
+        }
+        Kind::Merge | Kind::Strategic => {
+            let Parsed { value, duplicates } = decoded(bytes)?;
+            let Value::Object(_) = &value else {
+                let got = json::type_name(&value);
+                return Err(not_decoded(&format!(
+                    "json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"
+                )));
+            };
+            let resource = std::sync::Arc::clone(write.resource);
+            change(core, write, duplicates, &move |target| merged(&resource, kind, target, &value)).await
+        }
+    }
+}
+
+fn merged(resource: &Resource, kind: Kind, target: &Value, value: &Value) -> Result<Value> {
+    if let (Kind::Strategic, Value::Object(map)) = (kind, value) {
+        return patch::apply_strategic(resource.node(), target, map).map_err(|error| {
+            Status::new(422, "Invalid", error).with_empty_details()
+        });
+    }
+    let mut out = target.clone();
+    patch::apply_merge(&mut out, value);
+    Ok(out)
+}
+
+fn not_decoded(why: &str) -> Status {
+    Status::bad_request(format!("error decoding patch: {why}"))
+}
+
+fn decoded(bytes: &[u8]) -> Result<Parsed> {
+    json::parse(bytes).map_err(|error| not_decoded(&error))
+}
+
+async fn change(
+    core: &Core,
+    write: &Write<'_>,
+    duplicates: Vec<String>,
+    patched: &(dyn Fn(&Value) -> Result<Value> + Send + Sync),
+) -> Result<Outcome> {
+    update::change(core, write, &mut |live| {
+        let mut object = patched(live)?;
+        let shown = object.clone();
+        let mut warnings = Vec::new();
+        decode::admit(write.resource, &mut object, &duplicates, write.options.validation, &mut warnings)
+            .map_err(|error| error.of_patch(&shown))?;
+        if let Some(status) = decode::wrong_kind(write.resource, &object) {
+            return Err(status);
+        }
+        update::check_place(write, &mut object)?;
+        Ok(Proposal { object, warnings, owned: false })
+    })
+    .await
+}
+
+async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> {
+    let resource = write.resource;
+    let Parsed { value: mut applied, duplicates } = json::parse_yaml(bytes)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    if write.options.validation == FieldValidation::Strict && !duplicates.is_empty() {
+        let all = duplicates.join("\n  ");
+        return Err(Status::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {all}"
+        )));
+    }
+    check_applied(resource, &applied)?;
+    update::check_place(write, &mut applied)?;
+    let shown = format!(
+        "/{}; {}, Kind={}",
+        write.name,
+        crate::kinds::join(&resource.group, &resource.version).replacen("v1", if resource.group.is_empty() { "/v1" } else { "v1" }, 1),
+        resource.kind
+    );
+    let sent_revision = json::text(&applied, &["metadata", "resourceVersion"]).to_owned();
+    let check = || {
+        typecheck::check(Place::of(resource.node()), &applied)
+            .map_err(|error| Status::unforeseen(format!("failed to create typed patch object ({shown}): {error}")))
+    };
+    if write.subresource.is_empty() && core.stored(resource, write.namespace, write.name).is_err() {
+        return apply_missing(core, write, &applied, &check).await;
+    }
+    update::change(core, write, &mut |live| {
+        check()?;
+        let (mut object, entries) = ownership::on_apply(write, Some(live), &applied, &core.now())?;
+        if sent_revision.is_empty() {
+            json::carry(live, &mut object, &["metadata", "resourceVersion"]);
+        }
+        let warnings = read(write, &mut object)?;
+        managed::write(&mut object, entries);
+        Ok(Proposal { object, warnings, owned: true })
+    })
+    .await
+}
+
+/// Reads a merged object as its kind does.
+fn read(write: &Write<'_>, object: &mut Value) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let shown = object.clone();
+    decode::admit(write.resource, object, &[], FieldValidation::Ignore, &mut warnings)
+        .map_err(|error| error.of_patch(&shown))?;
+    Ok(warnings)
+}
+
+fn check_applied(resource: &Resource, applied: &Value) -> Result<()> {
+    let version = json::text(applied, &["apiVersion"]);
+    let kind = json::text(applied, &["kind"]);
+    if version != resource.api_version() || kind != resource.kind {
+        let version = if version.is_empty() { "/" } else { version };
+        return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+    }
+    if json::at(applied, &["metadata", "managedFields"]).is_some_and(|fields| !fields.is_null()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(())
+}
+
+async fn apply_missing(
+    core: &Core,
+    write: &Write<'_>,
+    applied: &Value,
+    check: &(dyn Fn() -> Result<()> + Send + Sync),
+) -> Result<Outcome> {
+    let uid = meta::uid(applied);
+    if !uid.is_empty() {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
+        return Err(Status::conflict(&write.resource.target(), write.name, &why));
+    }
+    check()?;
+    let (mut object, entries) = ownership::on_apply(write, None, applied, &core.now())?;
+    let mut warnings = read(write, &mut object)?;
+    json::remove(&mut object, &["metadata", "resourceVersion"]);
+    managed::write(&mut object, entries);
+    let mut outcome = create::object(core, write, object, false).await?;
+    warnings.append(&mut outcome.warnings);
+    Ok(Outcome { warnings, ..outcome })
+}

@@ -1,0 +1,202 @@
+//! The `scale` of a workload: a small object of its own that reads and writes the replicas of another.
+
+use serde_json::{Value, json};
+
+use super::update::{self, Proposal};
+use super::{Outcome, Write, decode, serve};
+use crate::apply::managed;
+use crate::apply::{fieldset::FieldSet, managed::Entry, managed::Manager};
+use crate::core::Core;
+use crate::field::FieldError;
+use crate::json;
+use crate::kinds::Resource;
+use crate::patch::{self, Kind};
+use crate::status::{Result, Status, Target};
+
+struct Paths {
+    spec: Vec<String>,
+    status: Vec<String>,
+    selector: Option<Vec<String>>,
+}
+
+fn paths(resource: &Resource) -> Paths {
+    let custom = resource.custom().and_then(|custom| custom.scale.clone());
+    let own = |text: &str| text.split('.').map(String::from).collect();
+    match custom {
+        Some(scale) => Paths { spec: scale.spec, status: scale.status, selector: scale.selector },
+        None => Paths { spec: own("spec.replicas"), status: own("status.replicas"), selector: None },
+    }
+}
+
+fn at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(object, |value, key| value.get(key))
+}
+
+/// Makes the scale of an object.
+pub(crate) fn of(resource: &Resource, object: &Value) -> Value {
+    let paths = paths(resource);
+    let number = |path: &[String]| at(object, path).and_then(Value::as_i64).unwrap_or(0);
+    let mut meta = json!({});
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = json::at(object, &["metadata", key]) {
+            meta[key] = value.clone();
+        }
+    }
+    let mut spec = json!({});
+    if number(&paths.spec) != 0 {
+        spec["replicas"] = number(&paths.spec).into();
+    }
+    let mut status = json!({"replicas": number(&paths.status)});
+    let selector = match &paths.selector {
+        Some(path) => at(object, path).and_then(Value::as_str).unwrap_or_default().to_owned(),
+        None if resource.is_custom() => String::new(),
+        None => shown(json::at(object, &["spec", "selector"]).unwrap_or(&Value::Null)),
+    };
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec, "status": status})
+}
+
+/// Writes a selector as one text.
+fn shown(selector: &Value) -> String {
+    let labels = selector.get("matchLabels").unwrap_or(selector);
+    let mut terms: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
+    terms.sort();
+    terms.join(",")
+}
+
+/// Reads the scale.
+pub(crate) fn get(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Result<Value> {
+    Ok(of(resource, &serve::served(resource, &*core.stored(resource, namespace, name)?)))
+}
+
+/// Replaces the scale.
+pub(crate) async fn replace(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
+    let mut value = decode::body(bytes, content_type, "Scale")?.value;
+    decode::expect_kind(&mut value, "Scale", "autoscaling", "v1")?;
+    set(core, write, &|_| Ok(value.clone())).await
+}
+
+/// Patches the scale.
+pub(crate) async fn patch(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Kind) -> Result<Outcome> {
+    if kind == Kind::Apply {
+        return apply(core, write, bytes).await;
+    }
+    let value = json::parse(bytes)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?
+        .value;
+    set(core, write, &|scale| {
+        let mut out = scale.clone();
+        match (kind, &value) {
+            (Kind::Json, Value::Array(operations)) => patch::apply_json(&mut out, operations).map_err(|_| {
+                Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
+                    .with_empty_details()
+            })?,
+            _ => patch::apply_merge(&mut out, &value),
+        }
+        Ok(out)
+    })
+    .await
+}
+
+async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> {
+    let applied = json::parse_yaml(bytes)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?
+        .value;
+    let resource = write.resource;
+    let live = serve::served(resource, &*core.stored(resource, write.namespace, write.name)?);
+    let path: Vec<&str> = vec!["spec", "replicas"];
+    let owned = FieldSet::of_paths(&[&path]);
+    let other = managed::read(&live)
+        .into_iter()
+        .find(|entry| entry.manager.name != write.options.manager && !entry.set.intersection(&owned).is_empty());
+    if resource.is_custom() {
+        if let Some(entry) = other.filter(|_| !write.options.force) {
+            let who = format!("conflict with \"{}\" using autoscaling/v1", entry.manager.name);
+            return Err(Status::new(
+                409,
+                "Conflict",
+                format!("Apply failed with 1 conflict: {who}: .spec.replicas"),
+            )
+            .with_cause(crate::status::Cause {
+                reason: "FieldManagerConflict".to_owned(),
+                message: who,
+                field: ".spec.replicas".to_owned(),
+            }));
+        }
+        return Err(Status::unforeseen(format!(
+            "failed to convert new object ({}/{}; autoscaling/v1, Kind=Scale) to proper version: request to convert \
+             CR to an invalid group/version: autoscaling/v1",
+            write.namespace, write.name
+        )));
+    }
+    set(core, write, &|scale| {
+        let mut out = scale.clone();
+        patch::apply_merge(&mut out, &applied);
+        Ok(out)
+    })
+    .await
+}
+
+async fn set(
+    core: &Core,
+    write: &Write<'_>,
+    scaled: &(dyn Fn(&Value) -> Result<Value> + Send + Sync),
+) -> Result<Outcome> {
+    let resource = write.resource;
+    let paths = paths(resource);
+    let outcome = update::change(core, write, &mut |live| {
+        let scale = scaled(&of(resource, live))?;
+        let replicas = json::at(&scale, &["spec", "replicas"]).cloned().unwrap_or(Value::from(0));
+        check(write, resource, &paths.spec, &replicas)?;
+        let mut object = live.clone();
+        let steps: Vec<&str> = paths.spec.iter().map(String::as_str).collect();
+        let changed = at(live, &paths.spec) != Some(&replicas);
+        json::set(&mut object, &steps, replicas);
+        let version = json::at(&scale, &["metadata", "resourceVersion"]).cloned().unwrap_or_default();
+        json::set(&mut object, &["metadata", "resourceVersion"], version);
+        if changed {
+            own(write, &steps, &mut object);
+        }
+        Ok(Proposal { object, warnings: Vec::new(), owned: true })
+    })
+    .await?;
+    Ok(Outcome { object: of(resource, &outcome.object), ..outcome })
+}
+
+fn check(write: &Write<'_>, resource: &Resource, path: &[String], replicas: &Value) -> Result<()> {
+    if replicas.as_i64().is_none_or(|count| count >= 0) {
+        return Ok(());
+    }
+    if !resource.is_custom() {
+        let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+        return Err(Status::invalid(&Target::new("autoscaling", "Scale"), write.name, &[error]));
+    }
+    let field = path.join(".");
+    let schema = crate::schema::crd::find(resource.node(), &path.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut errors = schema.map(|node| crate::schema::validate::object(node, replicas, &field)).unwrap_or_default();
+    errors.push(FieldError::invalid(format!(".{field}"), replicas, "should be a non-negative integer"));
+    Err(Status::invalid(&resource.kind_target(), write.name, &errors))
+}
+
+/// Gives the replicas to the writer of the scale.
+fn own(write: &Write<'_>, path: &[&str], object: &mut Value) {
+    let taken = FieldSet::of_paths(&[path]);
+    let mut entries = managed::read(object);
+    entries.iter_mut().for_each(|entry| entry.set = entry.set.difference(&taken));
+    let manager = Manager {
+        name: write.options.manager.clone(),
+        applies: false,
+        api_version: write.resource.api_version(),
+        subresource: "scale".to_owned(),
+    };
+    entries.retain(|entry| !entry.manager.is(&manager));
+    entries.push(Entry { manager, time: None, set: taken });
+    managed::write(object, entries);
+}

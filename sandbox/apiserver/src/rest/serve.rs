@@ -1,0 +1,53 @@
+//! Stored objects in the form of the version that is asked for.
+
+use serde_json::{Value, json};
+
+use crate::convert;
+use crate::json;
+use crate::kinds::Resource;
+use crate::schema::{defaults, prune};
+use crate::store::Stored;
+
+/// Returns an object as a version of its kind serves it.
+pub(crate) fn served(resource: &Resource, stored: &Stored) -> Value {
+    serve(resource, stored.value())
+}
+
+/// Brings a stored object into the form of a version: custom resources are pruned and defaulted by its schema.
+pub(crate) fn serve(resource: &Resource, mut object: Value) -> Value {
+    match resource.custom() {
+        Some(custom) => {
+            json::set(&mut object, &["apiVersion"], resource.api_version().into());
+            let node = custom.node();
+            let meta = object.get("metadata").cloned();
+            let _ = prune::object(node, &mut object, &mut Vec::new());
+            if let Some(meta) = meta {
+                json::set(&mut object, &["metadata"], meta);
+            }
+            defaults::apply(node, &mut object);
+        }
+        None => convert::from_storage(resource, &mut object),
+    }
+    object
+}
+
+/// Brings an object into the form in which it is stored.
+pub(crate) fn to_storage(resource: &Resource, mut object: Value) -> Value {
+    match resource.custom() {
+        Some(custom) => {
+            let version = crate::kinds::join(&resource.group, &custom.storage_version);
+            json::set(&mut object, &["apiVersion"], version.into());
+        }
+        None => convert::to_storage(resource, &mut object),
+    }
+    object
+}
+
+/// Makes an object that has nothing but what its type always writes.
+pub(crate) fn empty(resource: &Resource) -> Value {
+    let mut out = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": {}});
+    if !resource.is_custom() {
+        crate::schema::typed::normalise(resource.node(), &mut out);
+    }
+    out
+}

@@ -1,0 +1,94 @@
+//! CEL rules of custom resources.
+
+use kube_cel::{CompiledSchema, ErrorKind, RootContext, compile_schema};
+use serde_json::Value;
+
+use crate::field::{FieldError, Problem, quote};
+
+/// The rules of a schema, compiled.
+pub(crate) struct Rules {
+    schema: Option<CompiledSchema>,
+}
+
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rules").field("any", &self.schema.is_some()).finish()
+    }
+}
+
+impl Rules {
+    /// Compiles the rules of a schema; one without rules costs nothing.
+    pub(crate) fn compile(schema: &Value) -> Self {
+        Self { schema: has_rules(schema).then(|| compile_schema(schema)) }
+    }
+
+    /// Tells whether there are rules at all.
+    pub(crate) fn any(&self) -> bool {
+        self.schema.is_some()
+    }
+
+    /// Evaluates the rules on an object, and on the one before where there is one.
+    pub(crate) fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let Some(schema) = &self.schema else { return Vec::new() };
+        let Err(errors) = kube_cel::Validator::new().validate_compiled_with_context(
+            schema,
+            object,
+            old,
+            Some(&RootContext::default()),
+        ) else {
+            return Vec::new();
+        };
+        errors.into_vec().into_iter().map(|error| worded(object, error)).collect()
+    }
+}
+
+fn has_rules(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => map.contains_key("x-kubernetes-validations") || map.values().any(has_rules),
+        Value::Array(items) => items.iter().any(has_rules),
+        _ => false,
+    }
+}
+
+/// Brings an error into the API's words: scalars are quoted, objects and lists are not.
+fn worded(object: &Value, error: kube_cel::ValidationError) -> FieldError {
+    let problem = match error.reason.as_deref() {
+        Some("FieldValueRequired") => Problem::Required,
+        Some("FieldValueForbidden") => Problem::Forbidden,
+        Some("FieldValueDuplicate") => Problem::Duplicate,
+        _ => Problem::Invalid,
+    };
+    let value = match lookup(object, &error.field_path) {
+        Some(Value::Object(_) | Value::Array(_)) | None => String::new(),
+        Some(value) if matches!(problem, Problem::Invalid | Problem::Duplicate) => quote(value),
+        Some(_) => String::new(),
+    };
+    let message = match error.kind {
+        ErrorKind::ValidationFailure if error.message.is_empty() || error.message.starts_with("failed rule") => {
+            format!("failed rule: {}", error.rule.trim())
+        }
+        ErrorKind::ValidationFailure => error.message,
+        _ => format!("{} evaluating rule: {}", error.message, error.rule.trim()),
+    };
+    let field = if error.field_path.is_empty() { "<nil>".to_owned() } else { error.field_path };
+    FieldError { problem, field, value, detail: message }
+}
+
+/// Finds a value by a path like `spec.items[0].value`.
+fn lookup<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    let mut here = object;
+    for step in path.split('.').filter(|step| !step.is_empty()) {
+        let (key, indices) = step.split_once('[').map_or((step, ""), |(key, rest)| (key, rest));
+        if !key.is_empty() {
+            here = here.get(key)?;
+        }
+        for index in indices.split('[').filter(|text| !text.is_empty()) {
+            let index = index.trim_end_matches(']');
+            here = match index.parse::<usize>() {
+                Ok(at) if here.is_array() => here.get(at)?,
+                _ => here.get(index)?,
+            };
+        }
+    }
+    Some(here)
+}

@@ -1,0 +1,262 @@
+//! Built-in objects: read as the real server's types read them, and written with what these always write.
+
+use base64::Engine as _;
+use serde_json::{Map, Value};
+
+use super::{Field, Node, Place, Shape, Wire};
+use crate::quantity;
+
+const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
+const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
+const MICRO_FORMAT: &str = "2006-01-02T15:04:05.000000Z07:00";
+const TIME_FORMAT: &str = "2006-01-02T15:04:05Z07:00";
+
+/// Reads an object: fields that the type does not have are dropped and named, nulls are dropped.
+pub(crate) fn read(node: &Node, value: &mut Value, unknown: &mut Vec<String>) -> Result<(), String> {
+    let mut reader = Reader { path: Vec::new(), fields: Vec::new(), owner: go_name(node.name), unknown };
+    reader.value(Place::of(node), value)
+}
+
+struct Reader<'a> {
+    /// The path with list indices, as warnings name it.
+    path: Vec<String>,
+    /// The path of struct fields alone, as type errors name it.
+    fields: Vec<String>,
+    owner: String,
+    unknown: &'a mut Vec<String>,
+}
+
+impl Reader<'_> {
+    fn mismatch(&self, value: &Value, node: &Node) -> String {
+        let got = match value {
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(number) if node.shape == Shape::Integer => format!("number {number}"),
+            Value::Number(_) => "number".to_owned(),
+            Value::String(_) => "string".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            _ => "object".to_owned(),
+        };
+        let place = if self.fields.is_empty() {
+            "Go value".to_owned()
+        } else {
+            format!("Go struct field {}.{}", self.owner, self.fields.join("."))
+        };
+        format!("json: cannot unmarshal {got} into {place} of type {}", go_type(node))
+    }
+
+    fn value(&mut self, place: Place<'_>, value: &mut Value) -> Result<(), String> {
+        let node = place.node;
+        match (node.shape, &*value) {
+            (_, Value::Null) | (Shape::Any, _) => Ok(()),
+            (Shape::Object, Value::Object(_)) => self.object(place, value),
+            (Shape::Array, Value::Array(_)) => self.array(place, value),
+            (Shape::String, Value::String(_)) => text(node, value),
+            (Shape::String, Value::Number(number)) if node.format == "quantity" => {
+                *value = Value::String(number.to_string());
+                text(node, value)
+            }
+            (Shape::Integer, Value::Number(number)) => match number.as_i64() {
+                Some(whole) if node.format != "int32" || i32::try_from(whole).is_ok() => Ok(()),
+                _ => Err(self.mismatch(value, node)),
+            },
+            (Shape::Number, Value::Number(_)) | (Shape::Boolean, Value::Bool(_)) => Ok(()),
+            (Shape::IntOrString, Value::String(_)) => Ok(()),
+            (Shape::IntOrString, Value::Number(number)) if number.is_i64() => Ok(()),
+            _ => Err(self.mismatch(value, node)),
+        }
+    }
+
+    fn array(&mut self, place: Place<'_>, value: &mut Value) -> Result<(), String> {
+        let items = place.items();
+        for (index, item) in value.as_array_mut().into_iter().flatten().enumerate() {
+            self.path.push(format!("[{index}]"));
+            self.value(items, item)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, place: Place<'_>, value: &mut Value) -> Result<(), String> {
+        let node = place.node;
+        let Value::Object(map) = value else { return Ok(()) };
+        let typed = node.is_struct();
+        let closed = typed && node.values.is_none();
+        let owner = typed.then(|| std::mem::replace(&mut self.owner, go_name(node.name)));
+        for (key, item) in map.iter_mut() {
+            if closed && !node.fields.contains_key(key) {
+                self.unknown.push(join(&self.path, key));
+                *item = Value::Null;
+                continue;
+            }
+            let Some(inner) = place.field(key) else { continue };
+            self.path.push(segment(&self.path, key));
+            if typed {
+                self.fields.push(key.clone());
+            }
+            self.value(inner, item)?;
+            if typed {
+                self.fields.pop();
+            }
+            self.path.pop();
+        }
+        if let Some(owner) = owner {
+            self.owner = owner;
+        }
+        if typed {
+            map.retain(|_, item| !item.is_null());
+        }
+        Ok(())
+    }
+}
+
+fn segment(path: &[String], key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!(".{key}") }
+}
+
+fn join(path: &[String], key: &str) -> String {
+    format!("{}{}", path.concat(), segment(path, key))
+}
+
+/// Reads a text whose format the type checks itself.
+fn text(node: &Node, value: &mut Value) -> Result<(), String> {
+    let Value::String(text) = value else { return Ok(()) };
+    if node.format == "quantity" {
+        *text = quantity::canonical(text).ok_or_else(|| {
+            format!(
+                "quantities must match the regular expression '{}'",
+                "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
+            )
+        })?;
+    } else if node.name == TIME {
+        let parsed: jiff::Timestamp = text.parse().map_err(|_| bad_time(text, TIME_FORMAT))?;
+        *text = crate::time::seconds(parsed);
+    } else if node.name == MICRO_TIME {
+        *text = micro_time(text)?;
+    } else if node.format == "byte" {
+        let cleaned: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+        if let Err(error) = base64::engine::general_purpose::STANDARD.decode(&cleaned) {
+            return Err(format!("illegal base64 data at input byte {}", bad_byte(&cleaned, &error)));
+        }
+    }
+    Ok(())
+}
+
+fn bad_byte(text: &str, error: &base64::DecodeError) -> usize {
+    match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
+        base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => text.len() / 4 * 4,
+    }
+}
+
+fn bad_time(text: &str, format: &str) -> String {
+    format!("parsing time {text:?} as {format:?}: cannot parse {text:?} as \"2006\"")
+}
+
+/// Reads a time with exactly six digits of fraction.
+fn micro_time(text: &str) -> Result<String, String> {
+    let parsed: jiff::Timestamp = text.parse().map_err(|_| bad_time(text, MICRO_FORMAT))?;
+    let rest = text.get(19..).unwrap_or_default();
+    let digits = rest.strip_prefix('.').map_or(0, |rest| rest.chars().take_while(char::is_ascii_digit).count());
+    if digits == 6 {
+        return Ok(crate::time::micros(parsed));
+    }
+    let (left, wanted) = match digits {
+        0..6 => (rest.to_owned(), ".000000"),
+        _ => (rest.get(7..).unwrap_or_default().to_owned(), "Z07:00"),
+    };
+    Err(format!("parsing time {text:?} as {MICRO_FORMAT:?}: cannot parse {left:?} as {wanted:?}"))
+}
+
+fn go_name(name: &str) -> String {
+    name.rsplit('.').next().unwrap_or_default().to_owned()
+}
+
+fn go_type(node: &Node) -> String {
+    match node.shape {
+        Shape::String => "string".to_owned(),
+        Shape::Integer if node.format == "int32" => "int32".to_owned(),
+        Shape::Integer => "int64".to_owned(),
+        Shape::Number => "float64".to_owned(),
+        Shape::Boolean => "bool".to_owned(),
+        Shape::Array => {
+            format!("[]{}", node.items.as_ref().map_or_else(String::new, |link| go_type(link.node())))
+        }
+        Shape::Object if node.name.is_empty() => {
+            format!("map[string]{}", node.values.as_ref().map_or_else(String::new, |link| go_type(link.node())))
+        }
+        Shape::IntOrString => "intstr.IntOrString".to_owned(),
+        _ => format!("v1.{}", go_name(node.name)),
+    }
+}
+
+/// Brings an object into the form in which the real server writes it: zero values that its types leave out are left
+/// out, structs and fields that they always write are there.
+pub(crate) fn normalise(node: &Node, value: &mut Value) {
+    let Value::Object(map) = value else { return };
+    for (key, field) in &node.fields {
+        let inner = field.link.node();
+        match map.get_mut(key) {
+            Some(item) => {
+                deep(inner, item);
+                if item.is_null() || is_zero(field, inner, item) {
+                    map.shift_remove(key);
+                    missing(map, key, field, inner);
+                }
+            }
+            None => missing(map, key, field, inner),
+        }
+    }
+}
+
+fn deep(node: &Node, value: &mut Value) {
+    match value {
+        Value::Object(map) if node.is_struct() => {
+            let _ = map;
+            normalise(node, value);
+        }
+        Value::Object(map) => {
+            if let Some(values) = &node.values {
+                map.values_mut().for_each(|item| deep(values.node(), item));
+            }
+        }
+        Value::Array(items) => {
+            if let Some(inner) = &node.items {
+                items.iter_mut().for_each(|item| deep(inner.node(), item));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_zero(field: &Field, node: &Node, value: &Value) -> bool {
+    if matches!(field.wire, Wire::Pointer | Wire::Always) {
+        return false;
+    }
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Bool(set) => !set,
+        Value::Number(number) => node.shape != Shape::IntOrString && number.as_f64() == Some(0.0),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty() && !node.is_struct() && node.name.is_empty() && !node.preserve,
+        Value::Null => true,
+    }
+}
+
+fn missing(map: &mut Map<String, Value>, key: &str, field: &Field, node: &Node) {
+    let zero = match field.wire {
+        Wire::Struct => {
+            let mut value = Value::Object(Map::new());
+            normalise(node, &mut value);
+            value
+        }
+        Wire::NullTime => Value::Null,
+        Wire::Always => match node.shape {
+            Shape::String => Value::String(String::new()),
+            Shape::Integer | Shape::Number => Value::from(0),
+            Shape::Boolean => Value::Bool(false),
+            _ => Value::Null,
+        },
+        Wire::OmitZero | Wire::Pointer => return,
+    };
+    map.insert(key.to_owned(), zero);
+}

@@ -1,0 +1,311 @@
+//! Validation of custom resources against their schema, in the API's own words.
+
+use serde_json::Value;
+
+use super::{Checks, ListType, Node, Place, Shape, formats};
+use crate::field::{FieldError, quote};
+use crate::json;
+
+/// Checks an object, its metadata aside.
+pub(crate) fn object(node: &Node, value: &Value, path: &str) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    walk(Place::of(node), value, path, &mut out);
+    out
+}
+
+/// Checks that lists of sets and maps have no item twice.
+pub(crate) fn lists(node: &Node, value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    lists_in(Place::of(node), value, path, out);
+}
+
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn walk(place: Place<'_>, value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    let node = place.node;
+    if value.is_null() {
+        if !node.nullable && node.shape != Shape::Any {
+            out.push(wrong_type(path, value, shape_name(node.shape)));
+        }
+        return;
+    }
+    if !fits(node.shape, value) {
+        out.push(wrong_type(path, value, shape_name(node.shape)));
+        if let Some(checks) = &node.checks {
+            allowed(checks, value, path, out);
+        }
+        return;
+    }
+    if let Some(checks) = &node.checks {
+        check(checks, value, path, out);
+    }
+    if node.shape == Shape::Integer && node.format == "int32" {
+        small(value, path, out);
+    }
+    match value {
+        Value::Object(map) => {
+            for key in node.required.iter().filter(|key| !map.contains_key(*key)) {
+                out.push(FieldError::required(join(path, key), ""));
+            }
+            for (key, item) in map {
+                if key == "metadata" && path.is_empty() {
+                    continue;
+                }
+                if let Some(inner) = place.field(key) {
+                    let named = node.fields.contains_key(key);
+                    let inner_path = if named { join(path, key) } else { format!("{path}.{key}") };
+                    walk(inner, item, &inner_path, out);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let inner = place.items();
+            for (index, item) in items.iter().enumerate() {
+                walk(inner, item, &format!("{path}[{index}]"), out);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn fits(shape: Shape, value: &Value) -> bool {
+    match shape {
+        Shape::Any => true,
+        Shape::Object => value.is_object(),
+        Shape::Array => value.is_array(),
+        Shape::String => value.is_string(),
+        Shape::Integer => value.is_i64() || value.is_u64(),
+        Shape::Number => value.is_number(),
+        Shape::Boolean => value.is_boolean(),
+        Shape::IntOrString => value.is_i64() || value.is_string(),
+    }
+}
+
+fn shape_name(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Any => "any",
+        Shape::Object => "object",
+        Shape::Array => "array",
+        Shape::String => "string",
+        Shape::Integer => "integer",
+        Shape::Number => "number",
+        Shape::Boolean => "boolean",
+        Shape::IntOrString => "integer,string",
+    }
+}
+
+/// Words a value of the wrong type: the text quotes the type that came.
+pub(crate) fn wrong_type(path: &str, value: &Value, wanted: &str) -> FieldError {
+    let got = format!("{:?}", json::type_name(value));
+    let field = if path.is_empty() { "<nil>" } else { path };
+    FieldError::type_invalid(field, got.clone(), format!("{path} in body must be of type {wanted}: {got}"))
+}
+
+fn says(path: &str, value: &Value, rule: &str) -> FieldError {
+    FieldError::invalid(path, value, format!("{path} in body {rule}"))
+}
+
+fn plain_number(number: f64) -> String {
+    if number.fract() == 0.0 && number.abs() < 1e15 { format!("{number:.0}") } else { number.to_string() }
+}
+
+/// Checks that an integer fits into 32 bits; its two errors have paths of their own.
+fn small(value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    let Some(whole) = value.as_i64().filter(|whole| i32::try_from(*whole).is_err()) else { return };
+    let detail = format!("Checked value must be of type integer with format int32 in {path}");
+    out.push(FieldError::invalid_text("<nil>", "", detail));
+    let rule = if whole > 0 {
+        format!("should be less than or equal to {}", i32::MAX)
+    } else {
+        format!("should be greater than or equal to {}", i32::MIN)
+    };
+    out.push(FieldError::invalid(format!(".{path}"), value, rule));
+}
+
+fn allowed(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    if !checks.allowed.is_empty() && !checks.allowed.iter().any(|allowed| json::same(allowed, value)) {
+        let listed: Vec<String> = checks.allowed.iter().map(quote).collect();
+        let detail = format!("supported values: {}", listed.join(", "));
+        out.push(FieldError::not_supported_quoted(path, quote(value), detail));
+    }
+}
+
+fn check(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    allowed(checks, value, path, out);
+    match value {
+        Value::Number(_) => numbers(checks, value, path, out),
+        Value::String(text) => texts(checks, value, text, path, out),
+        Value::Array(items) => {
+            sizes(items.len(), checks.items_min, checks.items_max, "items", path, out);
+        }
+        Value::Object(map) => {
+            sizes(map.len(), checks.properties_min, checks.properties_max, "properties", path, out);
+        }
+        _ => {}
+    }
+    nested(checks, value, path, out);
+    composed(checks, value, path, out);
+}
+
+fn numbers(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    let Some(number) = value.as_f64() else { return };
+    if let Some(max) = checks.maximum {
+        let limit = plain_number(max);
+        if checks.exclusive_maximum && number >= max {
+            out.push(says(path, value, &format!("should be less than {limit}")));
+        } else if number > max {
+            out.push(says(path, value, &format!("should be less than or equal to {limit}")));
+        }
+    }
+    if let Some(min) = checks.minimum {
+        let limit = plain_number(min);
+        if checks.exclusive_minimum && number <= min {
+            out.push(says(path, value, &format!("should be greater than {limit}")));
+        } else if number < min {
+            out.push(says(path, value, &format!("should be greater than or equal to {limit}")));
+        }
+    }
+    if let Some(factor) = checks.multiple_of.filter(|factor| *factor != 0.0) {
+        let ratio = number / factor;
+        if (ratio - ratio.round()).abs() > 1e-9 {
+            out.push(says(path, value, &format!("should be a multiple of {}", plain_number(factor))));
+        }
+    }
+}
+
+fn texts(checks: &Checks, value: &Value, text: &str, path: &str, out: &mut Vec<FieldError>) {
+    let length = text.chars().count() as u64;
+    if let Some(max) = checks.length_max.filter(|max| length > *max) {
+        out.push(FieldError::too_long(path, usize::try_from(max).unwrap_or(usize::MAX)));
+    }
+    if let Some(min) = checks.length_min.filter(|min| length < *min) {
+        out.push(says(path, value, &format!("should be at least {min} chars long")));
+    }
+    if let Some((pattern, Some(regex))) = &checks.pattern
+        && !regex.is_match(text)
+    {
+        out.push(says(path, value, &format!("should match '{pattern}'")));
+    }
+    if !checks.format.is_empty() && formats::check(&checks.format, text) == Some(false) {
+        let quoted = quote(value);
+        let detail = format!("{path} in body must be of type {}: {quoted}", checks.format);
+        out.push(FieldError::type_invalid(path, quoted, detail));
+    }
+}
+
+fn sizes(length: usize, min: Option<u64>, max: Option<u64>, what: &str, path: &str, out: &mut Vec<FieldError>) {
+    let count = length as u64;
+    if let Some(max) = max.filter(|max| count > *max) {
+        out.push(FieldError::too_many(path, length, max));
+    }
+    if let Some(min) = min.filter(|min| count < *min) {
+        out.push(says(path, &Value::from(count), &format!("should have at least {min} {what}")));
+    }
+}
+
+fn nested(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    if let Some(shape) = checks.shape.filter(|shape| !fits(*shape, value)) {
+        out.push(wrong_type(path, value, shape_name(shape)));
+    }
+    if let Value::Object(map) = value {
+        for key in checks.required.iter().filter(|key| !map.contains_key(*key)) {
+            out.push(FieldError::required(join(path, key), ""));
+        }
+        for (key, item) in map {
+            if let Some(inner) = checks.fields.get(key).or(checks.values.as_deref()) {
+                check(inner, item, &join(path, key), out);
+            }
+        }
+    }
+    if let (Value::Array(items), Some(inner)) = (value, &checks.items) {
+        for (index, item) in items.iter().enumerate() {
+            check(inner, item, &format!("{path}[{index}]"), out);
+        }
+    }
+}
+
+fn holds(checks: &Checks, value: &Value, path: &str) -> Result<(), Vec<FieldError>> {
+    let mut errors = Vec::new();
+    check(checks, value, path, &mut errors);
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn composed(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    let field = if path.is_empty() { "<nil>" } else { path };
+    let fail = |rule: &str| FieldError::invalid(field, &Value::String(String::new()), format!("{path:?} {rule}"));
+    if !checks.any_of.is_empty() {
+        let failed: Vec<_> = checks.any_of.iter().map(|part| holds(part, value, path)).collect();
+        if failed.iter().all(Result::is_err) {
+            out.push(fail("must validate at least one schema (anyOf)"));
+            out.extend(closest(failed));
+        }
+    }
+    if !checks.one_of.is_empty() {
+        let tried: Vec<_> = checks.one_of.iter().map(|part| holds(part, value, path)).collect();
+        match tried.iter().filter(|result| result.is_ok()).count() {
+            1 => {}
+            0 => {
+                out.push(fail("must validate one and only one schema (oneOf). Found none valid"));
+                out.extend(closest(tried));
+            }
+            count => out.push(fail(&format!(
+                "must validate one and only one schema (oneOf). Found {count} valid alternatives"
+            ))),
+        }
+    }
+    let mut refused = false;
+    for part in &checks.all_of {
+        if let Err(errors) = holds(part, value, path) {
+            refused = true;
+            out.extend(errors);
+        }
+    }
+    if refused {
+        out.push(fail("must validate all the schemas (allOf)"));
+    }
+    if checks.not.as_ref().is_some_and(|part| holds(part, value, path).is_ok()) {
+        out.push(fail("must not validate the schema (not)"));
+    }
+}
+
+fn closest(tried: Vec<Result<(), Vec<FieldError>>>) -> Vec<FieldError> {
+    tried.into_iter().filter_map(Result::err).min_by_key(Vec::len).unwrap_or_default()
+}
+
+fn lists_in(place: Place<'_>, value: &Value, path: &str, out: &mut Vec<FieldError>) {
+    match value {
+        Value::Object(map) => {
+            for (key, item) in map {
+                if key == "metadata" && path.is_empty() {
+                    continue;
+                }
+                if let Some(inner) = place.field(key) {
+                    lists_in(inner, item, &join(path, key), out);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let mut seen: Vec<Value> = Vec::new();
+            for (index, item) in items.iter().enumerate() {
+                let at = format!("{path}[{index}]");
+                let key = match place.list() {
+                    ListType::Atomic => None,
+                    ListType::Set => Some(item.clone()),
+                    ListType::Map(keys) => {
+                        Some(keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone()))).collect())
+                    }
+                };
+                if let Some(key) = key {
+                    if seen.iter().any(|known| json::same(known, &key)) {
+                        out.push(FieldError::duplicate(at.clone(), &key));
+                    } else {
+                        seen.push(key);
+                    }
+                }
+                lists_in(place.items(), item, &at, out);
+            }
+        }
+        _ => {}
+    }
+}

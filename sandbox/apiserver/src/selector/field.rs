@@ -1,0 +1,127 @@
+//! Field selectors: which fields each kind can be selected by.
+
+use serde_json::Value;
+
+use crate::json;
+use crate::kinds::Resource;
+use crate::status::{Result, Status};
+
+/// Fields by which built-in kinds can be selected beside name and namespace.
+const FIELDS: &[(&str, &str, &[&str])] = &[
+    ("", "pods", &[
+        "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+        "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+    ]),
+    ("", "nodes", &["spec.unschedulable"]),
+    ("", "namespaces", &["status.phase"]),
+    ("", "secrets", &["type"]),
+    ("", "services", &["spec.clusterIP", "spec.type"]),
+    ("", "replicationcontrollers", &["status.replicas"]),
+    ("", "events", &[
+        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
+        "reportingComponent", "source", "type",
+    ]),
+    ("events.k8s.io", "events", &[
+        "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
+        "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type",
+    ]),
+    ("apps", "replicasets", &["status.replicas"]),
+    ("batch", "jobs", &["status.successful"]),
+    ("certificates.k8s.io", "certificatesigningrequests", &["spec.signerName"]),
+];
+
+/// One term of a field selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Term {
+    path: Vec<String>,
+    value: String,
+    equal: bool,
+}
+
+/// A field selector: all its terms must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FieldSelector(Vec<Term>);
+
+impl FieldSelector {
+    /// Reads a field selector for a kind.
+    pub(crate) fn parse(resource: &Resource, text: &str) -> Result<Self> {
+        let mut out = Vec::new();
+        for part in split(text) {
+            let malformed =
+                || Status::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'"));
+            let at = part.find(['=', '!']).ok_or_else(malformed)?;
+            let (field, rest) = part.split_at(at);
+            let (equal, value) = match rest.strip_prefix("!=") {
+                Some(value) => (false, value),
+                None => (true, rest.strip_prefix("==").or(rest.strip_prefix('=')).ok_or_else(malformed)?),
+            };
+            check(resource, field)?;
+            let path = field.split('.').map(String::from).collect();
+            out.push(Term { path, value: value.replace("\\,", ",").replace("\\=", "="), equal });
+        }
+        Ok(Self(out))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells whether an object matches.
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        self.0.iter().all(|term| (shown(object, &term.path) == term.value) == term.equal)
+    }
+}
+
+fn split(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut current = String::new();
+    let mut escaped = false;
+    for c in text.chars() {
+        if c == ',' && !escaped {
+            out.push(std::mem::take(&mut current));
+        } else {
+            current.push(c);
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    out.push(current);
+    out.retain(|part| !part.is_empty());
+    out
+}
+
+fn check(resource: &Resource, field: &str) -> Result<()> {
+    if matches!(field, "metadata.name" | "metadata.namespace") {
+        return Ok(());
+    }
+    if let Some(custom) = resource.custom() {
+        if custom.selectable.iter().any(|known| known == field) {
+            return Ok(());
+        }
+        return Err(Status::bad_request(format!("field label not supported: {field}")));
+    }
+    let own = FIELDS.iter().find(|(group, plural, _)| *group == resource.group && *plural == resource.plural);
+    match own {
+        Some((_, _, fields)) if fields.contains(&field) => Ok(()),
+        Some(_) => Err(Status::bad_request(format!("field label not supported: {field}"))),
+        None => Err(Status::bad_request(format!(
+            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        ))),
+    }
+}
+
+fn shown(object: &Value, path: &[String]) -> String {
+    let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+    match json::at(object, &steps) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Object(source)) if steps == ["source"] => {
+            source.get("component").and_then(Value::as_str).unwrap_or_default().to_owned()
+        }
+        Some(Value::Null) | None if steps.last().is_some_and(|last| BOOLS.contains(last)) => "false".to_owned(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Fields that read as `false` where they are absent.
+const BOOLS: [&str; 2] = ["unschedulable", "hostNetwork"];

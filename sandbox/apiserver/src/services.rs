@@ -1,0 +1,70 @@
+//! Addresses of services: handed out from a range, kept while the service lives.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::core::Core;
+use crate::json;
+use crate::status::Result;
+
+/// Services get addresses of `10.96.0.0/16`; the first is the API's own.
+const PREFIX: &str = "10.96";
+/// Node ports, as the real server hands them out.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
+
+/// Gives a service what it has not yet: an address, families, node ports.
+pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) -> Result<()> {
+    let kind = json::text(object, &["spec", "type"]).to_owned();
+    if kind == "ExternalName" {
+        return Ok(());
+    }
+    if let Some(old) = old {
+        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
+            if json::at(object, &["spec", key]).is_none() {
+                json::carry(old, object, &["spec", key]);
+            }
+        }
+    }
+    let others = core.builtin_list("services", "");
+    if json::text(object, &["spec", "clusterIP"]).is_empty() {
+        let taken: HashSet<&str> = others.iter().map(|other| json::text(other, &["spec", "clusterIP"])).collect();
+        let free = (2u32..65_000).map(|n| format!("{PREFIX}.{}.{}", n / 256, n % 256)).find(|ip| !taken.contains(ip.as_str()));
+        json::set(object, &["spec", "clusterIP"], free.unwrap_or_default().into());
+    }
+    let ip = json::text(object, &["spec", "clusterIP"]).to_owned();
+    let mut default = |key: &str, value: Value| {
+        if json::at(object, &["spec", key]).is_none() {
+            json::set(object, &["spec", key], value);
+        }
+    };
+    default("clusterIPs", json!([ip]));
+    default("ipFamilies", json!(["IPv4"]));
+    default("ipFamilyPolicy", "SingleStack".into());
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        node_ports(old, &others, object);
+    }
+    Ok(())
+}
+
+fn node_ports(old: Option<&Value>, others: &[Value], object: &mut Value) {
+    if json::at(object, &["spec", "allocateLoadBalancerNodePorts"]).is_some_and(|set| *set == false) {
+        return;
+    }
+    let ports = |service: &Value| -> Vec<(i64, i64)> {
+        let list = json::list(service, &["spec", "ports"]);
+        list.iter().filter_map(|p| Some((p["port"].as_i64()?, p["nodePort"].as_i64()?))).collect()
+    };
+    let mut taken: HashSet<i64> = others.iter().flat_map(ports).map(|(_, node)| node).collect();
+    let known = old.map(ports).unwrap_or_default();
+    let Some(Value::Array(list)) = object.pointer_mut("/spec/ports") else { return };
+    for port in list.iter_mut().filter(|port| port.get("nodePort").is_none()) {
+        let number = port["port"].as_i64().unwrap_or(0);
+        let kept = known.iter().find(|(port, _)| *port == number).map(|(_, node)| *node);
+        let free = || NODE_PORTS.map(i64::from).find(|node| !taken.contains(node));
+        if let Some(node) = kept.or_else(free) {
+            taken.insert(node);
+            port["nodePort"] = node.into();
+        }
+    }
+}

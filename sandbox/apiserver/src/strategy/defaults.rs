@@ -1,0 +1,299 @@
+//! Defaults of built-in kinds: most are a table, some follow from other fields.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use base64::Engine as _;
+use serde_json::{Map, Value, json};
+
+use crate::json;
+use crate::kinds::{EXTENSIONS, Resource};
+use crate::meta;
+use crate::schema::{Node, builtin};
+
+type Table = HashMap<&'static str, Vec<(&'static str, Value)>>;
+
+/// The default label of a namespace.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut out = Table::new();
+        for line in include_str!("defaults.txt").lines().filter(|line| !line.starts_with('#')) {
+            let mut columns = line.splitn(3, '|');
+            let (Some(name), Some(field), Some(value)) = (columns.next(), columns.next(), columns.next()) else {
+                continue;
+            };
+            if let Ok(value) = serde_json::from_str(value) {
+                out.entry(builtin::intern(&format!("io.k8s.api.{name}"))).or_default().push((field, value));
+            }
+        }
+        out
+    })
+}
+
+/// Fills in what a built-in object leaves out.
+pub(crate) fn apply(resource: &Resource, object: &mut Value) {
+    before(resource, object);
+    walk(resource.node(), object);
+    after(resource, object);
+}
+
+fn short(node: &Node) -> &'static str {
+    node.name.strip_prefix("io.k8s.api.").unwrap_or(node.name)
+}
+
+fn walk(node: &Node, value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (field, default) in table().get(node.name).into_iter().flatten() {
+                if !map.contains_key(*field) {
+                    map.insert((*field).to_owned(), default.clone());
+                }
+            }
+            follow(short(node), map);
+            for (key, item) in map.iter_mut() {
+                match node.fields.get(key) {
+                    Some(field) => walk(field.link.node(), item),
+                    None => {
+                        if let Some(values) = &node.values {
+                            walk(values.node(), item);
+                        }
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(inner) = &node.items {
+                items.iter_mut().for_each(|item| walk(inner.node(), item));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Defaults that follow from other fields of the same struct.
+fn follow(name: &str, map: &mut Map<String, Value>) {
+    let absent = |map: &Map<String, Value>, key: &str| !map.contains_key(key);
+    match name {
+        "core.v1.Container" | "core.v1.EphemeralContainer" => {
+            if absent(map, "imagePullPolicy") {
+                let image = map.get("image").and_then(Value::as_str).unwrap_or_default();
+                map.insert("imagePullPolicy".to_owned(), pull_policy(image).into());
+            }
+        }
+        "core.v1.Volume" => {
+            if map.len() == 1 && map.contains_key("name") {
+                map.insert("emptyDir".to_owned(), json!({}));
+            }
+        }
+        "core.v1.PodSpec" => pod_spec(map),
+        "core.v1.ServicePort" => {
+            let unset = map.get("targetPort").is_none_or(|port| *port == 0 || *port == "");
+            if let (true, Some(port)) = (unset, map.get("port").cloned()) {
+                map.insert("targetPort".to_owned(), port);
+            }
+        }
+        "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy" => {
+            if map.get("type").is_some_and(|kind| *kind == "RollingUpdate") && absent(map, "rollingUpdate") {
+                map.insert("rollingUpdate".to_owned(), json!({}));
+            }
+        }
+        "batch.v1.JobSpec" => {
+            if absent(map, "completions") && absent(map, "parallelism") {
+                map.insert("completions".to_owned(), 1.into());
+            }
+            map.entry("parallelism").or_insert(1.into());
+            let policy = if map.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+            map.entry("podReplacementPolicy").or_insert(policy.into());
+        }
+        "networking.v1.NetworkPolicySpec" => {
+            if absent(map, "policyTypes") {
+                let mut types = vec!["Ingress"];
+                if map.contains_key("egress") {
+                    types.push("Egress");
+                }
+                map.insert("policyTypes".to_owned(), types.into());
+            }
+        }
+        "rbac.v1.Subject" => {
+            let kind = map.get("kind").and_then(Value::as_str).unwrap_or_default();
+            if absent(map, "apiGroup") && matches!(kind, "User" | "Group") {
+                map.insert("apiGroup".to_owned(), "rbac.authorization.k8s.io".into());
+            }
+        }
+        _ => {}
+    }
+}
+
+fn pod_spec(map: &mut Map<String, Value>) {
+    let name = map.get("serviceAccountName").cloned();
+    let old_name = map.get("serviceAccount").cloned();
+    match (name, old_name) {
+        (Some(name), None) => {
+            map.insert("serviceAccount".to_owned(), name);
+        }
+        (None, Some(old)) => {
+            map.insert("serviceAccountName".to_owned(), old);
+        }
+        _ => {}
+    }
+    if map.get("hostNetwork").is_some_and(|set| *set == true) {
+        for key in ["containers", "initContainers"] {
+            let Some(Value::Array(containers)) = map.get_mut(key) else { continue };
+            let ports = containers.iter_mut().filter_map(|c| c.get_mut("ports")?.as_array_mut()).flatten();
+            for port in ports.filter_map(Value::as_object_mut) {
+                if let (false, Some(number)) = (port.contains_key("hostPort"), port.get("containerPort").cloned()) {
+                    port.insert("hostPort".to_owned(), number);
+                }
+            }
+        }
+    }
+}
+
+fn pull_policy(image: &str) -> &'static str {
+    if image.contains('@') {
+        return "IfNotPresent";
+    }
+    let last = image.rsplit('/').next().unwrap_or_default();
+    match last.split_once(':') {
+        None | Some((_, "latest")) => "Always",
+        Some(_) => "IfNotPresent",
+    }
+}
+
+fn before(resource: &Resource, object: &mut Value) {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "secrets") => string_data(object),
+        ("", "services") => service(object),
+        _ => {}
+    }
+}
+
+/// Moves the plain texts of a Secret into its data.
+fn string_data(object: &mut Value) {
+    let Some(Value::Object(texts)) = json::remove(object, &["stringData"]) else { return };
+    for (key, text) in texts {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
+        json::set(object, &["data", &key], encoded.into());
+    }
+}
+
+fn service(object: &mut Value) {
+    let kind = json::text(object, &["spec", "type"]).to_owned();
+    let Some(Value::Object(spec)) = object.get_mut("spec") else { return };
+    let mut default = |key: &str, value: Value| {
+        if !spec.contains_key(key) {
+            spec.insert(key.to_owned(), value);
+        }
+    };
+    if matches!(kind.as_str(), "" | "ClusterIP" | "NodePort" | "LoadBalancer") {
+        default("internalTrafficPolicy", "Cluster".into());
+    }
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        default("externalTrafficPolicy", "Cluster".into());
+    }
+    if kind == "LoadBalancer" {
+        default("allocateLoadBalancerNodePorts", true.into());
+    }
+}
+
+fn after(resource: &Resource, object: &mut Value) {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "namespaces") => {
+            let name = meta::name(object).to_owned();
+            if !name.is_empty() {
+                json::set(object, &["metadata", "labels", NAME_LABEL], name.into());
+            }
+        }
+        ("", "pods") => pod(object),
+        ("", "nodes") => node(object),
+        ("", "replicationcontrollers") => labels_from_template(object),
+        (EXTENSIONS, "customresourcedefinitions") => definition(object),
+        _ => {}
+    }
+}
+
+fn labels_from_template(object: &mut Value) {
+    let labels = json::at(object, &["spec", "template", "metadata", "labels"]).cloned();
+    let Some(labels) = labels else { return };
+    for path in [&["spec", "selector"][..], &["metadata", "labels"]] {
+        if json::at(object, path).is_none() {
+            json::set(object, path, labels.clone());
+        }
+    }
+}
+
+fn pod(object: &mut Value) {
+    let Some(Value::Object(spec)) = object.get_mut("spec") else { return };
+    spec.entry("enableServiceLinks").or_insert(true.into());
+    for key in ["containers", "initContainers"] {
+        let Some(Value::Array(containers)) = spec.get_mut(key) else { continue };
+        for container in containers {
+            let limits = json::at(container, &["resources", "limits"]).and_then(Value::as_object).cloned();
+            for (name, amount) in limits.into_iter().flatten() {
+                if json::at(container, &["resources", "requests", &name]).is_none() {
+                    json::set(container, &["resources", "requests", &name], amount);
+                }
+            }
+        }
+    }
+}
+
+fn node(object: &mut Value) {
+    let capacity = json::at(object, &["status", "capacity"]).cloned();
+    if let (Some(capacity), None) = (capacity, json::at(object, &["status", "allocatable"])) {
+        json::set(object, &["status", "allocatable"], capacity);
+    }
+}
+
+fn definition(object: &mut Value) {
+    let kind = json::text(object, &["spec", "names", "kind"]).to_owned();
+    if !kind.is_empty() {
+        for (key, value) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
+            if json::text(object, &["spec", "names", key]).is_empty() {
+                json::set(object, &["spec", "names", key], value.into());
+            }
+        }
+    }
+    if json::at(object, &["spec", "conversion"]).is_none() {
+        json::set(object, &["spec", "conversion"], json!({"strategy": "None"}));
+    }
+}
+
+/// Returns the quality of service that a pod's resources come to.
+pub(crate) fn qos(pod: &Value) -> &'static str {
+    let containers = json::list(pod, &["spec", "containers"]).iter().chain(json::list(pod, &["spec", "initContainers"]));
+    let (mut any, mut all) = (false, true);
+    for container in containers {
+        for name in ["cpu", "memory"] {
+            let amount = |key: &str| json::text(container, &["resources", key, name]).to_owned();
+            let (request, limit) = (amount("requests"), amount("limits"));
+            any |= !request.is_empty() || !limit.is_empty();
+            all &= !limit.is_empty() && (request.is_empty() || request == limit);
+        }
+    }
+    match (any, all) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// Gives a job the selector and the labels by which it finds its pods.
+pub(crate) fn job_labels(object: &mut Value) {
+    if json::at(object, &["spec", "manualSelector"]).is_some_and(|manual| *manual == true) {
+        return;
+    }
+    let (uid, name) = (meta::uid(object).to_owned(), meta::name(object).to_owned());
+    for (key, value) in [
+        ("controller-uid", &uid),
+        ("job-name", &name),
+        ("batch.kubernetes.io/controller-uid", &uid),
+        ("batch.kubernetes.io/job-name", &name),
+    ] {
+        json::set(object, &["spec", "template", "metadata", "labels", key], value.as_str().into());
+    }
+    json::set(object, &["spec", "selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
+}

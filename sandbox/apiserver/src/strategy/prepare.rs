@@ -1,0 +1,153 @@
+//! What the server sets itself before an object is stored.
+
+use serde_json::{Value, json};
+
+use crate::core::Core;
+use crate::json;
+use crate::kinds::{EXTENSIONS, Resource};
+use crate::meta;
+use crate::status::Result;
+use crate::{crd, strategy};
+
+/// Kinds whose status may come with a create.
+const STATUS_ON_CREATE: [&str; 2] = ["nodes", "events"];
+
+/// Prepares a new object.
+pub(crate) fn create(core: &Core, resource: &Resource, object: &mut Value) -> Result<()> {
+    if strategy::has_generation(resource) {
+        json::set(object, &["metadata", "generation"], 1.into());
+    }
+    if resource.splits_status() && !STATUS_ON_CREATE.contains(&resource.plural.as_str()) {
+        json::remove(object, &["status"]);
+    }
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        _ if resource.is_custom() => {}
+        ("", "namespaces") => {
+            json::set(object, &["spec", "finalizers"], json!(["kubernetes"]));
+            json::set(object, &["status"], json!({"phase": "Active"}));
+        }
+        ("", "pods") => {
+            json::set(object, &["status"], json!({"phase": "Pending", "qosClass": super::defaults::qos(object)}));
+        }
+        ("", "persistentvolumeclaims" | "persistentvolumes") => {
+            json::set(object, &["status", "phase"], "Pending".into());
+        }
+        ("", "services") => crate::services::allocate(core, None, object)?,
+        ("apps", "daemonsets") => template_generation(object, 1),
+        ("batch", "jobs") => super::defaults::job_labels(object),
+        (EXTENSIONS, "customresourcedefinitions") => crd::prepare_create(object),
+        _ => {}
+    }
+    if !resource.is_custom() {
+        crate::schema::typed::normalise(resource.node(), object);
+        super::defaults::apply(resource, object);
+    }
+    Ok(())
+}
+
+fn template_generation(object: &mut Value, generation: i64) {
+    let key = "deprecated.daemonset.template.generation";
+    json::set(object, &["metadata", "annotations", key], generation.to_string().into());
+}
+
+/// Prepares a changed object: each path of a kind writes its own part.
+pub(crate) fn update(
+    core: &Core,
+    resource: &Resource,
+    old: &Value,
+    new: &mut Value,
+    subresource: &str,
+) -> Result<()> {
+    match subresource {
+        "status" => status(resource, old, new),
+        "scale" => {}
+        "finalize" => {
+            let finalizers = json::at(new, &["spec", "finalizers"]).cloned().unwrap_or(json!([]));
+            let meta = new["metadata"].clone();
+            *new = old.clone();
+            new["metadata"] = meta;
+            json::set(new, &["spec", "finalizers"], finalizers);
+        }
+        "approval" => json::carry(old, new, &["spec"]),
+        _ => main(core, resource, old, new)?,
+    }
+    if !resource.is_custom() {
+        crate::schema::typed::normalise(resource.node(), new);
+    }
+    generation(resource, old, new, subresource);
+    Ok(())
+}
+
+/// A write of status changes nothing else.
+fn status(resource: &Resource, old: &Value, new: &mut Value) {
+    let Value::Object(all) = new else { return };
+    let status = all.get("status").cloned();
+    if resource.is_custom() {
+        let managed = json::at(new, &["metadata", "managedFields"]).cloned();
+        *new = old.clone();
+        match managed {
+            Some(managed) => json::set(new, &["metadata", "managedFields"], managed),
+            None => {
+                json::remove(new, &["metadata", "managedFields"]);
+            }
+        }
+    } else {
+        let Value::Object(before) = old else { return };
+        for (key, value) in before {
+            if key != "metadata" && key != "status" {
+                all.insert(key.clone(), value.clone());
+            }
+        }
+        all.retain(|key, _| before.contains_key(key) || key == "status");
+        for key in ["ownerReferences", "deletionTimestamp", "finalizers"] {
+            json::carry(old, new, &["metadata", key]);
+        }
+    }
+    match status {
+        Some(status) => json::set(new, &["status"], status),
+        None => {
+            json::remove(new, &["status"]);
+        }
+    }
+}
+
+fn main(core: &Core, resource: &Resource, old: &Value, new: &mut Value) -> Result<()> {
+    if resource.splits_status() {
+        json::carry(old, new, &["status"]);
+    }
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        _ if resource.is_custom() => {}
+        ("", "namespaces") => json::carry(old, new, &["spec", "finalizers"]),
+        ("", "services") => crate::services::allocate(core, Some(old), new)?,
+        ("apps", "daemonsets") => {
+            let key = "deprecated.daemonset.template.generation";
+            let known = json::text(old, &["metadata", "annotations", key]).parse::<i64>().unwrap_or(1);
+            let same = json::at(old, &["spec", "template"]) == json::at(new, &["spec", "template"]);
+            template_generation(new, if same { known } else { known + 1 });
+        }
+        (EXTENSIONS, "customresourcedefinitions") => crd::prepare_update(old, new),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Counts a generation for each change of what is wanted.
+fn generation(resource: &Resource, old: &Value, new: &mut Value, subresource: &str) {
+    if !strategy::has_generation(resource) || matches!(subresource, "status" | "approval") {
+        return;
+    }
+    let wanted = |object: &Value| {
+        let mut out = object.clone();
+        if let Value::Object(map) = &mut out {
+            map.shift_remove("metadata");
+            if resource.splits_status() || !resource.is_custom() {
+                map.shift_remove("status");
+            }
+        }
+        out
+    };
+    let marked = meta::is_deleting(new) && !meta::is_deleting(old);
+    if marked || !json::same(&wanted(old), &wanted(new)) {
+        json::set(new, &["metadata", "generation"], (meta::generation(old) + 1).into());
+    }
+}

@@ -1,0 +1,76 @@
+//! Roles and bindings.
+
+use serde_json::{Value, json};
+
+use crate::field::FieldError;
+use crate::json;
+use crate::kinds::Resource;
+
+pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    match resource.plural.as_str() {
+        "roles" | "clusterroles" => rules(resource, object),
+        _ => bindings(resource, object, old),
+    }
+}
+
+fn rules(resource: &Resource, object: &Value) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    for (index, rule) in json::list(object, &["rules"]).iter().enumerate() {
+        let at = format!("rules[{index}]");
+        if json::list(rule, &["verbs"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.verbs"), "verbs must contain at least one value"));
+        }
+        if !json::list(rule, &["nonResourceURLs"]).is_empty() {
+            if resource.namespaced {
+                let detail = "namespaced rules cannot apply to non-resource URLs";
+                out.push(FieldError::invalid(format!("{at}.nonResourceURLs"), &rule["nonResourceURLs"], detail));
+            }
+            continue;
+        }
+        if json::list(rule, &["apiGroups"]).is_empty() {
+            let detail = "resource rules must supply at least one api group";
+            out.push(FieldError::required(format!("{at}.apiGroups"), detail));
+        }
+        if json::list(rule, &["resources"]).is_empty() {
+            let detail = "resource rules must supply at least one resource";
+            out.push(FieldError::required(format!("{at}.resources"), detail));
+        }
+    }
+    out
+}
+
+fn bindings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    let role = |key: &str| json::text(object, &["roleRef", key]);
+    if role("apiGroup") != "rbac.authorization.k8s.io" {
+        let known = ["rbac.authorization.k8s.io"];
+        out.push(FieldError::not_supported("roleRef.apiGroup", &Value::from(role("apiGroup")), &known));
+    }
+    let kinds: &[&str] = if resource.namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    if !kinds.contains(&role("kind")) {
+        out.push(FieldError::not_supported("roleRef.kind", &Value::from(role("kind")), kinds));
+    }
+    if role("name").is_empty() {
+        out.push(FieldError::required("roleRef.name", ""));
+    }
+    for (index, subject) in json::list(object, &["subjects"]).iter().enumerate() {
+        let at = format!("subjects[{index}]");
+        if json::text(subject, &["name"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.name"), ""));
+        }
+        let kind = json::text(subject, &["kind"]);
+        if kind == "ServiceAccount" && !resource.namespaced && json::text(subject, &["namespace"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.namespace"), ""));
+        }
+        let known = ["Group", "ServiceAccount", "User"];
+        if !known.contains(&kind) {
+            out.push(FieldError::not_supported(format!("{at}.kind"), &Value::from(kind), &known));
+        }
+    }
+    if let Some(old) = old.filter(|old| old["roleRef"] != object["roleRef"]) {
+        let _ = old;
+        let shown = json!({"APIGroup": role("apiGroup"), "Kind": role("kind"), "Name": role("name")});
+        out.push(FieldError::invalid("roleRef", &shown, "cannot change roleRef"));
+    }
+    out
+}

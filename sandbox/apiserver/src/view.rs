@@ -1,0 +1,108 @@
+//! Objects as clients see them: whole, their metadata alone, or as rows of a table.
+
+pub(crate) mod columns;
+pub(crate) mod jsonpath;
+pub(crate) mod table;
+
+use serde_json::{Value, json};
+
+use crate::core::Core;
+use crate::kinds::Resource;
+use crate::rest::list::Listed;
+use crate::status::{Result, Status};
+
+/// What a table's rows carry beside their cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Include {
+    #[default]
+    Metadata,
+    Object,
+    None,
+}
+
+impl Include {
+    /// Reads the parameter `includeObject`.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        match text {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "Object" => Ok(Self::Object),
+            "None" => Ok(Self::None),
+            other => Err(Status::bad_request(format!(
+                "unrecognized includeObject value: {other:?}"
+            ))),
+        }
+    }
+}
+
+/// How objects are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shown {
+    #[default]
+    Object,
+    Table(Include),
+    Partial,
+    PartialList,
+}
+
+impl Shown {
+    pub(crate) fn is_table(self) -> bool {
+        matches!(self, Self::Table(_))
+    }
+
+    pub(crate) fn is_partial(self) -> bool {
+        matches!(self, Self::Partial | Self::PartialList)
+    }
+
+    /// Shows one object.
+    pub(crate) fn one(self, core: &Core, resource: &Resource, object: Value) -> Result<Value> {
+        match self {
+            Self::Object => Ok(object),
+            Self::Partial => Ok(partial(&object)),
+            Self::PartialList => Err(Status::unforeseen("content is not a list")),
+            Self::Table(include) => {
+                let version = object["metadata"]["resourceVersion"].clone();
+                let meta = if version.is_null() { json!({}) } else { json!({"resourceVersion": version}) };
+                Ok(table::table(core, resource, vec![object], meta, include, true))
+            }
+        }
+    }
+
+    /// Shows a list.
+    pub(crate) fn list(self, core: &Core, resource: &Resource, listed: Listed) -> Result<Value> {
+        let mut meta = json!({"resourceVersion": listed.revision.to_string()});
+        if !listed.continue_at.is_empty() {
+            meta["continue"] = listed.continue_at.as_str().into();
+        }
+        if let Some(remaining) = listed.remaining {
+            meta["remainingItemCount"] = remaining.into();
+        }
+        match self {
+            Self::Object => Ok(crate::rest::list::to_value(resource, listed)),
+            Self::PartialList => {
+                let items: Vec<Value> = listed.items.iter().map(partial).collect();
+                Ok(json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}))
+            }
+            Self::Partial => Err(Status::new(406, "NotAcceptable", format!(
+                "you requested PartialObjectMetadata, but the requested object is a list ({}.{})", "*unstructured", "UnstructuredList"
+            ))),
+            Self::Table(include) => Ok(table::table(core, resource, listed.items, meta, include, true)),
+        }
+    }
+
+    /// Shows an object of a watch; only the first table tells its columns.
+    pub(crate) fn watched(self, core: &Core, resource: &Resource, object: Value, first: bool) -> Value {
+        match self {
+            Self::Object => object,
+            Self::Partial | Self::PartialList => partial(&object),
+            Self::Table(include) => {
+                let meta = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                table::table(core, resource, vec![object], meta, include, first)
+            }
+        }
+    }
+}
+
+/// Shows the metadata of an object alone.
+pub(crate) fn partial(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}
