@@ -85,10 +85,9 @@ pub(crate) fn authenticate(core: &Core, headers: &http::HeaderMap, peer: Option<
     let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     match token.map(|(_, token)| token.trim()).filter(|token| !token.is_empty()) {
-        Some(token) => core
-            .tokens
-            .authenticate(core, token, &[])
-            .ok_or_else(|| Status::new(401, "Unauthorized", "Unauthorized")),
+        Some(token) => {
+            core.tokens.authenticate(core, token, &[]).ok_or_else(|| Status::new(401, "Unauthorized", "Unauthorized"))
+        }
         None => Ok(peer.cloned().unwrap_or_else(User::anonymous)),
     }
 }
@@ -97,11 +96,8 @@ pub(crate) fn authenticate(core: &Core, headers: &http::HeaderMap, peer: Option<
 pub(crate) fn impersonate(headers: &http::HeaderMap, user: &User) -> Result<Option<User>> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let name = text("impersonate-user");
-    let groups: Vec<String> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(|value| value.to_str().ok().map(String::from))
-        .collect();
+    let groups: Vec<String> =
+        headers.get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok().map(String::from)).collect();
     let uid = text("impersonate-uid");
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, value) in headers {
@@ -114,7 +110,8 @@ pub(crate) fn impersonate(headers: &http::HeaderMap, user: &User) -> Result<Opti
             return Ok(None);
         }
         let listed: Vec<String> = groups.iter().map(|group| format!("{group:?}")).collect();
-        let shown = if listed.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{}}}", listed.join(", ")) };
+        let shown =
+            if listed.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{}}}", listed.join(", ")) };
         return Err(Status::bad_request(format!(
             "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{shown}, Extra:map[string][]string(nil)}} \
              without impersonating a user name"

@@ -13,31 +13,56 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub(crate) fn make(core: &Core) {
     let now = core.now();
     for name in NAMESPACES {
-        put(core, "namespaces", "", name, json!({
-            "kind": "Namespace", "apiVersion": "v1",
-            "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
-            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
-        }), &now);
+        put(
+            core,
+            "namespaces",
+            "",
+            name,
+            json!({
+                "kind": "Namespace", "apiVersion": "v1",
+                "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+            }),
+            &now,
+        );
     }
     roles(core, &now);
     for (name, value, text) in [
         ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster."),
-        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their node."),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their node.",
+        ),
     ] {
-        put(core, "scheduling.k8s.io/priorityclasses", "", name, json!({
-            "kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name, "generation": 1},
-            "value": value, "description": text, "preemptionPolicy": "PreemptLowerPriority",
-        }), &now);
+        put(
+            core,
+            "scheduling.k8s.io/priorityclasses",
+            "",
+            name,
+            json!({
+                "kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name, "generation": 1},
+                "value": value, "description": text, "preemptionPolicy": "PreemptLowerPriority",
+            }),
+            &now,
+        );
     }
-    put(core, "services", "default", "kubernetes", json!({
-        "kind": "Service", "apiVersion": "v1",
-        "metadata": {"name": "kubernetes", "namespace": "default",
-            "labels": {"component": "apiserver", "provider": "kubernetes"}},
-        "spec": {"ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}],
-            "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "type": "ClusterIP", "sessionAffinity": "None",
-            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster"},
-        "status": {"loadBalancer": {}},
-    }), &now);
+    put(
+        core,
+        "services",
+        "default",
+        "kubernetes",
+        json!({
+            "kind": "Service", "apiVersion": "v1",
+            "metadata": {"name": "kubernetes", "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {"ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}],
+                "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "type": "ClusterIP", "sessionAffinity": "None",
+                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster"},
+            "status": {"loadBalancer": {}},
+        }),
+        &now,
+    );
 }
 
 fn put(core: &Core, storage: &str, namespace: &str, name: &str, mut object: Value, now: &str) {
@@ -56,42 +81,75 @@ fn roles(core: &Core, now: &str) {
             "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"}})
     };
     let role = |name: &str, rules: Value| {
-        put(core, &format!("{RBAC}/clusterroles"), "", name, json!({
-            "kind": "ClusterRole", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name), "rules": rules,
-        }), now);
+        put(
+            core,
+            &format!("{RBAC}/clusterroles"),
+            "",
+            name,
+            json!({
+                "kind": "ClusterRole", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name), "rules": rules,
+            }),
+            now,
+        );
     };
     let bind = |name: &str, groups: &[&str]| {
         let subjects: Vec<Value> =
             groups.iter().map(|group| json!({"kind": "Group", "apiGroup": RBAC, "name": group})).collect();
-        put(core, &format!("{RBAC}/clusterrolebindings"), "", name, json!({
-            "kind": "ClusterRoleBinding", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name),
-            "subjects": subjects, "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
-        }), now);
+        put(
+            core,
+            &format!("{RBAC}/clusterrolebindings"),
+            "",
+            name,
+            json!({
+                "kind": "ClusterRoleBinding", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name),
+                "subjects": subjects, "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+            }),
+            now,
+        );
     };
-    role("cluster-admin", json!([
-        {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, {"verbs": ["*"], "nonResourceURLs": ["*"]},
-    ]));
+    role(
+        "cluster-admin",
+        json!([
+            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, {"verbs": ["*"], "nonResourceURLs": ["*"]},
+        ]),
+    );
     bind("cluster-admin", &["system:masters"]);
-    role("system:discovery", json!([{"verbs": ["get"], "nonResourceURLs": [
-        "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version",
-        "/version/",
-    ]}]));
+    role(
+        "system:discovery",
+        json!([{"verbs": ["get"], "nonResourceURLs": [
+            "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version",
+            "/version/",
+        ]}]),
+    );
     bind("system:discovery", &["system:authenticated"]);
-    role("system:public-info-viewer", json!([{"verbs": ["get"], "nonResourceURLs": [
-        "/healthz", "/livez", "/readyz", "/version", "/version/",
-    ]}]));
+    role(
+        "system:public-info-viewer",
+        json!([{"verbs": ["get"], "nonResourceURLs": [
+            "/healthz", "/livez", "/readyz", "/version", "/version/",
+        ]}]),
+    );
     bind("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]);
-    role("system:basic-user", json!([
-        {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
-            "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]},
-        {"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
-    ]));
+    role(
+        "system:basic-user",
+        json!([
+            {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
+                "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]},
+            {"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
+        ]),
+    );
     bind("system:basic-user", &["system:authenticated"]);
     for name in ["admin", "edit", "view"] {
         let label = format!("rbac.authorization.k8s.io/aggregate-to-{name}");
-        put(core, &format!("{RBAC}/clusterroles"), "", name, json!({
-            "kind": "ClusterRole", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name), "rules": null,
-            "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]},
-        }), now);
+        put(
+            core,
+            &format!("{RBAC}/clusterroles"),
+            "",
+            name,
+            json!({
+                "kind": "ClusterRole", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name), "rules": null,
+                "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]},
+            }),
+            now,
+        );
     }
 }

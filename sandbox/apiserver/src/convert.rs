@@ -31,10 +31,7 @@ pub(crate) fn from_storage(resource: &Resource, object: &mut Value) {
 pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
     if is_new_event(resource) {
         rename(object, |(old, new)| (new, old), "v1");
-        crate::schema::typed::normalise(
-            crate::schema::builtin::node("io.k8s.api.core.v1.Event"),
-            object,
-        );
+        crate::schema::typed::normalise(crate::schema::builtin::node("io.k8s.api.core.v1.Event"), object);
     }
 }
 

@@ -21,8 +21,7 @@ pub(crate) fn prepare_create(object: &mut Value) {
     let versions = json::list(object, &["spec", "versions"]);
     let stored: Vec<Value> = versions.iter().filter(|v| v["storage"] == true).map(|v| v["name"].clone()).collect();
     let stored = if stored.is_empty() { Value::Null } else { Value::Array(stored) };
-    let status =
-        json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored});
+    let status = json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored});
     json::set(object, &["status"], status);
 }
 
@@ -77,8 +76,14 @@ impl Core {
             let mut new = definition.clone();
             names(&mut new, &accepted, &now);
             if meta::is_deleting(&new) {
-                condition(&mut new, "Terminating", "True", "InstanceDeletionInProgress",
-                    "CustomResource deletion is in progress", &now);
+                condition(
+                    &mut new,
+                    "Terminating",
+                    "True",
+                    "InstanceDeletionInProgress",
+                    "CustomResource deletion is in progress",
+                    &now,
+                );
                 self.empty(&new);
                 if self.is_empty(&new) {
                     self.finish(&stored, &new);
@@ -189,9 +194,12 @@ fn names(definition: &mut Value, others: &[Value], now: &str) {
                 }
             })
     };
-    for (key, reason) in
-        [("plural", "PluralConflict"), ("singular", "SingularConflict"), ("kind", "KindConflict"), ("listKind", "ListKindConflict")]
-    {
+    for (key, reason) in [
+        ("plural", "PluralConflict"),
+        ("singular", "SingularConflict"),
+        ("kind", "KindConflict"),
+        ("listKind", "ListKindConflict"),
+    ] {
         let name = json::text(&wanted, &[key]);
         if taken(key, name) {
             conflict = Some((reason, format!("{name:?} is already in use")));
@@ -226,7 +234,8 @@ fn names(definition: &mut Value, others: &[Value], now: &str) {
 fn condition(definition: &mut Value, kind: &str, status: &str, reason: &str, message: &str, now: &str) {
     let mut list = json::list(definition, &["status", "conditions"]).to_vec();
     let known = list.iter_mut().find(|condition| condition["type"] == kind);
-    let fresh = json!({"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message});
+    let fresh =
+        json!({"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message});
     match known {
         Some(condition) if condition["status"] == status && condition["reason"] == reason => return,
         Some(condition) => *condition = fresh,

@@ -116,7 +116,11 @@ fn aggregated_group(kinds: &Kinds, group: &str) -> Value {
             json!({"version": version, "resources": list, "freshness": "Current"})
         })
         .collect();
-    let meta = if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
+    let meta = if group.is_empty() {
+        json!({"creationTimestamp": null})
+    } else {
+        json!({"name": group, "creationTimestamp": null})
+    };
     json!({"metadata": meta, "versions": versions})
 }
 

@@ -144,9 +144,7 @@ impl Kinds {
     /// Returns the resource of a path.
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
         let known = builtins().iter().find(|r| r.group == group && r.version == version && r.plural == plural);
-        let custom = || {
-            self.custom.get(group)?.iter().find(|r| r.version == version && r.plural == plural)
-        };
+        let custom = || self.custom.get(group)?.iter().find(|r| r.version == version && r.plural == plural);
         known.or_else(custom).cloned()
     }
 

@@ -47,9 +47,10 @@ impl Query {
     pub(crate) fn number(&self, key: &str) -> Result<Option<i64>> {
         match self.get(key) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-            }),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
         }
     }
 }
@@ -63,9 +64,10 @@ pub(crate) fn decode(text: &str, plus_is_space: bool) -> String {
             b'+' if plus_is_space => out.push(b' '),
             b'%' => {
                 let mut rest = bytes.clone();
-                let digits: Option<u8> = rest.next().zip(rest.next()).and_then(|(a, b)| {
-                    u8::from_str_radix(std::str::from_utf8(&[a, b]).ok()?, 16).ok()
-                });
+                let digits: Option<u8> = rest
+                    .next()
+                    .zip(rest.next())
+                    .and_then(|(a, b)| u8::from_str_radix(std::str::from_utf8(&[a, b]).ok()?, 16).ok());
                 match digits {
                     Some(value) => {
                         out.push(value);
@@ -178,9 +180,10 @@ impl DeleteOptions {
         let dry_run = dry_run(&dry, &mut errors);
         let sent = Some(json::text(body, &["propagationPolicy"])).filter(|text| !text.is_empty());
         let policy = sent.unwrap_or_else(|| query.get("propagationPolicy"));
-        let orphan = body.get("orphanDependents").and_then(Value::as_bool).or_else(|| {
-            query.has("orphanDependents").then(|| query.is_on("orphanDependents"))
-        });
+        let orphan = body
+            .get("orphanDependents")
+            .and_then(Value::as_bool)
+            .or_else(|| query.has("orphanDependents").then(|| query.is_on("orphanDependents")));
         let mut propagation = match policy {
             "" => None,
             "Background" => Some(Propagation::Background),
@@ -202,9 +205,8 @@ impl DeleteOptions {
         if !errors.is_empty() {
             return Err(Status::invalid_options("DeleteOptions", &errors));
         }
-        let precondition = |key: &str| {
-            json::at(body, &["preconditions", key]).and_then(Value::as_str).map(String::from)
-        };
+        let precondition =
+            |key: &str| json::at(body, &["preconditions", key]).and_then(Value::as_str).map(String::from);
         Ok(Self {
             dry_run,
             propagation,

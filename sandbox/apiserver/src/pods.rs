@@ -34,7 +34,8 @@ pub(crate) async fn bind(core: &Core, write: &Write<'_>, bytes: &[u8], content_t
         json::set(&mut object, &["spec", "nodeName"], node.as_str().into());
         let mut conditions = json::list(live, &["status", "conditions"]).to_vec();
         conditions.retain(|condition| condition["type"] != "PodScheduled");
-        conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+        conditions
+            .push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
         json::set(&mut object, &["status", "conditions"], Value::Array(conditions));
         for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
             json::set(&mut object, &["metadata", "annotations", key], value.clone());
@@ -85,7 +86,10 @@ fn spend(core: &Core, pod: &Value) -> Result<()> {
         let name = meta::name(&budget).to_owned();
         let number = |key: &str| json::at(&budget, &["status", key]).and_then(Value::as_i64).unwrap_or(0);
         if number("observedGeneration") < meta::generation(&budget) {
-            return Err(refuse(format!("The disruption budget {name} is still being processed by the server."), Some(10)));
+            return Err(refuse(
+                format!("The disruption budget {name} is still being processed by the server."),
+                Some(10),
+            ));
         }
         let allowed = number("disruptionsAllowed");
         if allowed <= 0 {
@@ -96,10 +100,14 @@ fn spend(core: &Core, pod: &Value) -> Result<()> {
         json::set(&mut new, &["status", "disruptionsAllowed"], (allowed - 1).into());
         json::set(&mut new, &["status", "disruptedPods", meta::name(pod)], now.as_str().into());
         if allowed == 1 {
-            json::set(&mut new, &["status", "conditions"], json!([{
-                "type": "DisruptionAllowed", "status": "False", "observedGeneration": meta::generation(&budget),
-                "lastTransitionTime": now, "reason": "InsufficientPods", "message": "",
-            }]));
+            json::set(
+                &mut new,
+                &["status", "conditions"],
+                json!([{
+                    "type": "DisruptionAllowed", "status": "False", "observedGeneration": meta::generation(&budget),
+                    "lastTransitionTime": now, "reason": "InsufficientPods", "message": "",
+                }]),
+            );
         }
         if let Some(stored) = core.store.get(BUDGETS, &Key::new(namespace, &name)) {
             let _ = core.store.replace(BUDGETS, &stored, new);

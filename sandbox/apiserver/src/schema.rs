@@ -98,13 +98,7 @@ pub(crate) struct Field {
 
 impl From<Node> for Field {
     fn from(node: Node) -> Self {
-        Self {
-            link: node.into(),
-            wire: Wire::default(),
-            list: None,
-            atomic: false,
-            strategic: Strategic::default(),
-        }
+        Self { link: node.into(), wire: Wire::default(), list: None, atomic: false, strategic: Strategic::default() }
     }
 }
 

@@ -138,8 +138,6 @@ impl ApiServer {
         let missing = || Error::NoServiceAccount { namespace: namespace.into(), name: name.into() };
         self.core.tokens.issue(&self.core, &claims).ok_or_else(missing)
     }
-
-
 }
 
 /// Answers a request of a user that the transport vouches for.

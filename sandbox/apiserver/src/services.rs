@@ -29,7 +29,8 @@ pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) -> 
     let others = core.builtin_list("services", "");
     if json::text(object, &["spec", "clusterIP"]).is_empty() {
         let taken: HashSet<&str> = others.iter().map(|other| json::text(other, &["spec", "clusterIP"])).collect();
-        let free = (2u32..65_000).map(|n| format!("{PREFIX}.{}.{}", n / 256, n % 256)).find(|ip| !taken.contains(ip.as_str()));
+        let free =
+            (2u32..65_000).map(|n| format!("{PREFIX}.{}.{}", n / 256, n % 256)).find(|ip| !taken.contains(ip.as_str()));
         json::set(object, &["spec", "clusterIP"], free.unwrap_or_default().into());
     }
     let ip = json::text(object, &["spec", "clusterIP"]).to_owned();

@@ -214,12 +214,7 @@ impl Target {
     }
 
     fn details(&self, name: &str) -> Details {
-        Details {
-            name: name.to_owned(),
-            group: self.group.clone(),
-            kind: self.resource.clone(),
-            ..Details::default()
-        }
+        Details { name: name.to_owned(), group: self.group.clone(), kind: self.resource.clone(), ..Details::default() }
     }
 }
 

@@ -13,10 +13,26 @@ use crate::kinds::Resource;
 const GENERATION_CORE: [&str; 2] = ["pods", "replicationcontrollers"];
 /// Other groups' kinds that count no generations.
 const NO_GENERATION: [&str; 20] = [
-    "leases", "events", "roles", "rolebindings", "clusterroles", "clusterrolebindings", "controllerrevisions",
-    "csinodes", "csidrivers", "csistoragecapacities", "storageclasses", "volumeattachments", "runtimeclasses",
-    "horizontalpodautoscalers", "apiservices", "certificatesigningrequests", "volumeattributesclasses",
-    "ipaddresses", "servicecidrs", "ingressclassesx",
+    "leases",
+    "events",
+    "roles",
+    "rolebindings",
+    "clusterroles",
+    "clusterrolebindings",
+    "controllerrevisions",
+    "csinodes",
+    "csidrivers",
+    "csistoragecapacities",
+    "storageclasses",
+    "volumeattachments",
+    "runtimeclasses",
+    "horizontalpodautoscalers",
+    "apiservices",
+    "certificatesigningrequests",
+    "volumeattributesclasses",
+    "ipaddresses",
+    "servicecidrs",
+    "ingressclassesx",
 ];
 
 /// Tells whether a kind counts generations.

@@ -27,9 +27,7 @@ impl Include {
             "" | "Metadata" => Ok(Self::Metadata),
             "Object" => Ok(Self::Object),
             "None" => Ok(Self::None),
-            other => Err(Status::bad_request(format!(
-                "unrecognized includeObject value: {other:?}"
-            ))),
+            other => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
         }
     }
 }
@@ -80,11 +78,18 @@ impl Shown {
             Self::Object => Ok(crate::rest::list::to_value(resource, listed)),
             Self::PartialList => {
                 let items: Vec<Value> = listed.items.iter().map(partial).collect();
-                Ok(json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}))
+                Ok(
+                    json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}),
+                )
             }
-            Self::Partial => Err(Status::new(406, "NotAcceptable", format!(
-                "you requested PartialObjectMetadata, but the requested object is a list ({}.{})", "*unstructured", "UnstructuredList"
-            ))),
+            Self::Partial => Err(Status::new(
+                406,
+                "NotAcceptable",
+                format!(
+                    "you requested PartialObjectMetadata, but the requested object is a list ({}.{})",
+                    "*unstructured", "UnstructuredList"
+                ),
+            )),
             Self::Table(include) => Ok(table::table(core, resource, listed.items, meta, include, true)),
         }
     }

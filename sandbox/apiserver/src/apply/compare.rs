@@ -61,13 +61,7 @@ fn is_empty(value: Option<&Value>) -> bool {
     }
 }
 
-fn walk(
-    place: Place<'_>,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    path: &mut Vec<String>,
-    out: &mut Comparison,
-) {
+fn walk(place: Place<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<String>, out: &mut Comparison) {
     let shape = |value: Option<&Value>| match value {
         None | Some(Value::Null) => None,
         Some(value) => Some((value.is_object(), value.is_array())),
@@ -98,13 +92,7 @@ fn whole(old: Option<&Value>, new: Option<&Value>, path: &[String], out: &mut Co
     }
 }
 
-fn objects(
-    place: Place<'_>,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    path: &mut Vec<String>,
-    out: &mut Comparison,
-) {
+fn objects(place: Place<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<String>, out: &mut Comparison) {
     let fields = |value: Option<&Value>| -> Vec<String> {
         value.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.clone()).collect()
     };
@@ -117,13 +105,7 @@ fn objects(
     }
 }
 
-fn lists(
-    place: Place<'_>,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    path: &mut Vec<String>,
-    out: &mut Comparison,
-) {
+fn lists(place: Place<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<String>, out: &mut Comparison) {
     let index = |value: Option<&Value>| -> Vec<(String, Value)> {
         let items = value.and_then(Value::as_array).into_iter().flatten();
         items.filter_map(|item| Some((item_step(place, item)?, item.clone()))).collect()

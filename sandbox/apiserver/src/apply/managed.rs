@@ -133,7 +133,12 @@ pub(crate) fn same_but_for_times(a: &Value, b: &Value) -> bool {
         entries.iter_mut().for_each(|entry| entry.time = None);
         entries.sort_by(|a, b| {
             let key = |e: &Entry| {
-                (e.manager.name.clone(), e.manager.applies, e.manager.subresource.clone(), e.manager.api_version.clone())
+                (
+                    e.manager.name.clone(),
+                    e.manager.applies,
+                    e.manager.subresource.clone(),
+                    e.manager.api_version.clone(),
+                )
             };
             key(a).cmp(&key(b))
         });

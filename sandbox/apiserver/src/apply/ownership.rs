@@ -60,11 +60,9 @@ impl Write<'_> {
                     entry.set = entry.set.union(&mine);
                     entry.time = Some(self.now.to_owned());
                 }
-                None => entries.push(Entry {
-                    manager: self.manager.clone(),
-                    time: Some(self.now.to_owned()),
-                    set: mine,
-                }),
+                None => {
+                    entries.push(Entry { manager: self.manager.clone(), time: Some(self.now.to_owned()), set: mine })
+                }
             }
         }
         tidy(entries)
@@ -101,8 +99,7 @@ impl Write<'_> {
         for entry in &mut entries {
             entry.set = entry.set.difference(&changes.removed);
         }
-        let changed =
-            !(changes.added.is_empty() && changes.modified.is_empty() && changes.removed.is_empty());
+        let changed = !(changes.added.is_empty() && changes.modified.is_empty() && changes.removed.is_empty());
         let time = if changed { Some(self.now.to_owned()) } else { last.and_then(|last| last.time) };
         entries.push(Entry { manager: self.manager.clone(), time, set: set.difference(&unowned()) });
         Ok(Applied { object, entries: tidy(entries) })
@@ -161,10 +158,8 @@ fn refusal(conflicts: &[(Entry, FieldSet)]) -> Status {
             format!("Apply failed with 1 conflict: conflict with {who}: {}", paths.concat())
         }
         many => {
-            let parts: Vec<String> = many
-                .iter()
-                .map(|(_, who, paths)| format!("conflicts with {who}:\n- {}", paths.join("\n- ")))
-                .collect();
+            let parts: Vec<String> =
+                many.iter().map(|(_, who, paths)| format!("conflicts with {who}:\n- {}", paths.join("\n- "))).collect();
             format!("Apply failed with {total} conflicts: {}", parts.join("\n"))
         }
     };

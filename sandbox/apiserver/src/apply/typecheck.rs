@@ -54,8 +54,10 @@ fn lists(place: Place<'_>, items: &[Value], path: &str, errors: &mut Vec<String>
             ListType::Set | ListType::Map(_) => match item_step(place, item) {
                 Some(step) => (format!("{path}{}", shown_step(&step)), Some(step)),
                 None => {
-                    errors.push(format!("{path}: element {index}: associative list with keys has an element that \
-                                         omits key field and doesn't have default value"));
+                    errors.push(format!(
+                        "{path}: element {index}: associative list with keys has an element that \
+                                         omits key field and doesn't have default value"
+                    ));
                     continue;
                 }
             },

@@ -118,7 +118,9 @@ pub(crate) fn covers(rule: &Value, wanted: &Attributes) -> bool {
     }
     if !wanted.path.is_empty() {
         return json::list(rule, &["nonResourceURLs"]).iter().filter_map(Value::as_str).any(|url| {
-            url == "*" || url == wanted.path || url.strip_suffix('*').is_some_and(|start| wanted.path.starts_with(start))
+            url == "*"
+                || url == wanted.path
+                || url.strip_suffix('*').is_some_and(|start| wanted.path.starts_with(start))
         });
     }
     let resource = match wanted.subresource.as_str() {
@@ -176,7 +178,8 @@ pub(crate) fn escalation(core: &Core, user: &User, namespace: &str, granted: &[V
         return None;
     }
     let held = rules(core, user, namespace);
-    let missing: Vec<String> = granted.iter().flat_map(split).filter(|one| !holds(&held, one)).map(|one| shown(&one)).collect();
+    let missing: Vec<String> =
+        granted.iter().flat_map(split).filter(|one| !holds(&held, one)).map(|one| shown(&one)).collect();
     if missing.is_empty() {
         return None;
     }
@@ -214,9 +217,9 @@ fn holds(held: &[Value], one: &Value) -> bool {
         let names = json::list(one, &["resourceNames"]);
         let wanted = |name: &str| {
             let resource = text("resources");
-            let (resource, subresource) = resource.split_once('/').map_or((resource.clone(), String::new()), |(a, b)| {
-                (a.to_owned(), b.to_owned())
-            });
+            let (resource, subresource) = resource
+                .split_once('/')
+                .map_or((resource.clone(), String::new()), |(a, b)| (a.to_owned(), b.to_owned()));
             Attributes {
                 verb: verb.to_owned(),
                 group: text("apiGroups"),

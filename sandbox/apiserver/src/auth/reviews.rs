@@ -51,7 +51,11 @@ fn access_review(core: &Core, write: &Write<'_>, object: &Value) -> Result<Value
         && json::text(spec, &["user"]).is_empty()
         && json::list(spec, &["groups"]).is_empty()
     {
-        return Err(refuse(FieldError::invalid_text("spec.user", "", "at least one of user or group must be specified")));
+        return Err(refuse(FieldError::invalid_text(
+            "spec.user",
+            "",
+            "at least one of user or group must be specified",
+        )));
     }
     if let (Some(_), Some(path)) = (resource, path) {
         let shown = json!({"Path": json::text(path, &["path"]), "Verb": json::text(path, &["verb"])});
@@ -122,7 +126,8 @@ pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: 
     core.stored(write.resource, write.namespace, write.name)?;
     let audiences: Vec<String> =
         json::list(&object, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(String::from).collect();
-    let seconds = json::at(&object, &["spec", "expirationSeconds"]).and_then(Value::as_i64).unwrap_or(EXPIRATION_SECONDS);
+    let seconds =
+        json::at(&object, &["spec", "expirationSeconds"]).and_then(Value::as_i64).unwrap_or(EXPIRATION_SECONDS);
     let bound = bound(core, write, &object)?;
     let claims = Claims {
         namespace: write.namespace.to_owned(),
@@ -131,7 +136,8 @@ pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: 
         seconds,
         bound,
     };
-    let token = core.tokens.issue(core, &claims).ok_or_else(|| Status::not_found(&write.resource.target(), write.name))?;
+    let token =
+        core.tokens.issue(core, &claims).ok_or_else(|| Status::not_found(&write.resource.target(), write.name))?;
     let until = core.config.clock.now() + jiff::SignedDuration::from_secs(seconds);
     object["metadata"] = json!({"name": write.name, "namespace": write.namespace, "creationTimestamp": core.now()});
     let audiences = if audiences.is_empty() { vec![Tokens::issuer().to_owned()] } else { audiences };
@@ -154,16 +160,19 @@ fn bound(core: &Core, write: &Write<'_>, object: &Value) -> Result<Option<(Strin
         "Pod" => ("pods", write.namespace),
         "Secret" => ("secrets", write.namespace),
         "Node" => ("nodes", ""),
-        other => return Err(Status::bad_request(format!("cannot bind token for service account to object of type {other}"))),
+        other => {
+            return Err(Status::bad_request(format!("cannot bind token for service account to object of type {other}")));
+        }
     };
-    let found = core
-        .builtin(storage, namespace, &name)
-        .ok_or_else(|| Status::not_found(&Target::new("", storage), &name))?;
+    let found =
+        core.builtin(storage, namespace, &name).ok_or_else(|| Status::not_found(&Target::new("", storage), &name))?;
     let uid = meta::uid(&found).to_owned();
     let asked = json::text(reference, &["uid"]);
     if !asked.is_empty() && asked != uid {
-        let why = format!("the UID in the bound object reference ({asked}) does not match the UID in record. The object \
-                           might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({asked}) does not match the UID in record. The object \
+                           might have been deleted and then recreated"
+        );
         return Err(Status::conflict(&Target::new("", storage), &name, &why));
     }
     Ok(Some((kind, name, uid)))

@@ -62,8 +62,7 @@ impl Tokens {
     pub(crate) fn issue(&self, core: &Core, claims: &Claims) -> Option<String> {
         let account = core.builtin("serviceaccounts", &claims.namespace, &claims.account)?;
         let now = core.config.clock.now().as_second();
-        let audiences =
-            if claims.audiences.is_empty() { vec![ISSUER.to_owned()] } else { claims.audiences.clone() };
+        let audiences = if claims.audiences.is_empty() { vec![ISSUER.to_owned()] } else { claims.audiences.clone() };
         let mut private = json!({
             "namespace": claims.namespace,
             "serviceaccount": {"name": claims.account, "uid": meta::uid(&account)},

@@ -131,7 +131,9 @@ impl Call<'_> {
             return Ok(discovery::aggregated(&kinds, segments[0] == "api", self.header("if-none-match")));
         }
         let value = match segments.as_slice() {
-            [] => serde_json::json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]}),
+            [] => {
+                serde_json::json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]})
+            }
             ["api"] => discovery::core_versions(),
             ["apis"] => discovery::groups(&kinds),
             ["apis", group] => discovery::group(&kinds, group)?,
@@ -323,9 +325,13 @@ impl Call<'_> {
                 "application/yaml" => crate::json::parse_yaml(bytes),
                 _ => crate::json::parse(bytes),
             };
-            Some(parsed.map_err(|error| {
-                Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
-            })?.value)
+            Some(
+                parsed
+                    .map_err(|error| {
+                        Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+                    })?
+                    .value,
+            )
         };
         DeleteOptions::parse(self.query, body.as_ref())
     }
@@ -335,8 +341,7 @@ impl Call<'_> {
         write.options.dry_run = options.dry_run;
         let resource = write.resource;
         let deleted = delete::one(self.core, &write, &options).await?;
-        let value =
-            if deleted.is_object { shown.one(self.core, resource, deleted.answer)? } else { deleted.answer };
+        let value = if deleted.is_object { shown.one(self.core, resource, deleted.answer)? } else { deleted.answer };
         Ok(Answer::Object { code: 200, value, warnings: deleted.warnings })
     }
 

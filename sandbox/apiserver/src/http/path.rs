@@ -122,7 +122,13 @@ mod tests {
         let asked = Asked::of(&method.parse().unwrap(), path, &Query::default());
         let target = asked.target.unwrap();
         assert_eq!(
-            (asked.verb.as_str(), target.namespace.as_str(), target.resource.as_str(), target.name.as_str(), target.subresource.as_str()),
+            (
+                asked.verb.as_str(),
+                target.namespace.as_str(),
+                target.resource.as_str(),
+                target.name.as_str(),
+                target.subresource.as_str()
+            ),
             (verb, namespace, resource, name, sub)
         );
     }

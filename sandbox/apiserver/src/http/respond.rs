@@ -109,9 +109,7 @@ fn object(code: u16, value: &Value, warnings: &[String], encoding: Encoding) -> 
             bytes.push(b'\n');
             (bytes, "application/json")
         }
-        Encoding::Yaml => {
-            (serde_saphyr::to_string(value).unwrap_or_default().into_bytes(), "application/yaml")
-        }
+        Encoding::Yaml => (serde_saphyr::to_string(value).unwrap_or_default().into_bytes(), "application/yaml"),
     };
     let mut response = plain(code, content_type, text);
     warn(&mut response, warnings);

@@ -58,9 +58,10 @@ fn duplicates(text: &str) -> Vec<String> {
 
 /// Words an error as clients know it; the line is the one that the reader stopped at.
 fn message(text: &str, error: &str) -> String {
-    let line = error.split("line ").nth(1).and_then(|rest| {
-        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().ok()
-    });
+    let line = error
+        .split("line ")
+        .nth(1)
+        .and_then(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().ok());
     let line = line.unwrap_or(1).min(text.lines().count().max(1));
     let nested = text.lines().nth(line - 1).is_some_and(|line| line.starts_with(' ') && line.contains(':'));
     let why = if nested { "mapping values are not allowed in this context" } else { "could not find expected ':'" };

@@ -155,7 +155,11 @@ mod tests {
         patched(list.clone(), json!([{"op": "add", "path": "/l/0", "value": 0}]), Some(json!({"l": [0, 1, 2]})));
         patched(list.clone(), json!([{"op": "add", "path": "/l/9", "value": 0}]), None);
         patched(list.clone(), json!([{"op": "remove", "path": "/l/-1"}]), Some(json!({"l": [1]})));
-        patched(list.clone(), json!([{"op": "replace", "path": "/new", "value": 1}]), Some(json!({"l": [1, 2], "new": 1})));
+        patched(
+            list.clone(),
+            json!([{"op": "replace", "path": "/new", "value": 1}]),
+            Some(json!({"l": [1, 2], "new": 1})),
+        );
         patched(list.clone(), json!([{"op": "test", "path": "/none", "value": null}]), Some(list.clone()));
         patched(list.clone(), json!([{"op": "test", "path": "/none", "value": 1}]), None);
         patched(list, json!([{"op": "frob", "path": "/l"}]), None);

@@ -90,9 +90,8 @@ fn merge_field(node: &Node, key: &str, old: Option<&Value>, new: &Value) -> Resu
 
 fn lists(node: &Node, old: &[Value], new: &[Value], strategy: &Strategic) -> Result<Vec<Value>, String> {
     let directive = |item: &Value| item.get(DIRECTIVE).and_then(Value::as_str).map(String::from);
-    let plain = |items: &[Value]| -> Vec<Value> {
-        items.iter().filter(|item| directive(item).is_none()).cloned().collect()
-    };
+    let plain =
+        |items: &[Value]| -> Vec<Value> { items.iter().filter(|item| directive(item).is_none()).cloned().collect() };
     if new.iter().any(|item| directive(item).as_deref() == Some("replace")) || !strategy.merge {
         return Ok(plain(new));
     }
@@ -104,9 +103,9 @@ fn lists(node: &Node, old: &[Value], new: &[Value], strategy: &Strategic) -> Res
     let mut kept = old.to_vec();
     let mut fresh = Vec::new();
     for item in new {
-        let id = item.get(key).ok_or_else(|| {
-            format!("map: {} does not contain declared merge key: {key}", json::compact(item))
-        })?;
+        let id = item
+            .get(key)
+            .ok_or_else(|| format!("map: {} does not contain declared merge key: {key}", json::compact(item)))?;
         let same = |known: &Value| known.get(key).is_some_and(|known| json::same(known, id));
         match directive(item).as_deref() {
             Some("delete") => kept.retain(|known| !same(known)),
@@ -139,10 +138,7 @@ fn in_patch_order(items: Vec<Value>, patch: &[Value], key: &str) -> Vec<Value> {
     let mut ranked: Vec<Value> = items.iter().filter(|item| rank(item).is_some()).cloned().collect();
     ranked.sort_by_key(|item| rank(item));
     let mut ranked = ranked.into_iter();
-    items
-        .into_iter()
-        .map(|item| if rank(&item).is_some() { ranked.next().unwrap_or(item) } else { item })
-        .collect()
+    items.into_iter().map(|item| if rank(&item).is_some() { ranked.next().unwrap_or(item) } else { item }).collect()
 }
 
 fn delete_from(out: &mut Map<String, Value>, field: &str, gone: &Value) {

@@ -33,10 +33,7 @@ impl Unreadable {
 
     /// Says it as the answer to a create or replace.
     pub(crate) fn of_body(&self, kind: &str, version: &str) -> Status {
-        Status::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: {}",
-            self.text()
-        ))
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {}", self.text()))
     }
 
     /// Says it as the answer to a patch.
@@ -71,8 +68,9 @@ fn unrecognized(kind: &str, why: &str, bytes: &[u8]) -> Status {
 pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parsed> {
     let media = content_type.split(';').next().unwrap_or_default().trim();
     let parsed = match media {
-        "" | "application/json" => json::parse(bytes)
-            .map_err(|error| unrecognized(kind, &format!("couldn't get version/kind; json parse error: {error}"), bytes))?,
+        "" | "application/json" => json::parse(bytes).map_err(|error| {
+            unrecognized(kind, &format!("couldn't get version/kind; json parse error: {error}"), bytes)
+        })?,
         "application/yaml" => json::parse_yaml(bytes).map_err(|error| unrecognized(kind, &error, bytes))?,
         "application/vnd.kubernetes.protobuf" => {
             let why = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";

@@ -148,8 +148,11 @@ fn remove(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value) -> 
 
 fn set_propagation(object: &mut Value, propagation: Option<Propagation>) {
     let Some(propagation) = propagation else { return };
-    let mut finalizers: Vec<String> =
-        meta::finalizers(object).into_iter().filter(|name| *name != ORPHAN && *name != FOREGROUND).map(String::from).collect();
+    let mut finalizers: Vec<String> = meta::finalizers(object)
+        .into_iter()
+        .filter(|name| *name != ORPHAN && *name != FOREGROUND)
+        .map(String::from)
+        .collect();
     match propagation {
         Propagation::Background => {}
         Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),

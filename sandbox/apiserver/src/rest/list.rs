@@ -110,9 +110,10 @@ pub(crate) async fn list(
             if asked > now {
                 return Err(too_large(asked, now));
             }
-            let objects = core.store.list_at(&resource.storage, &selection.namespace, asked).map_err(|_| {
-                expired("The resourceVersion for the provided list is too old.")
-            })?;
+            let objects = core
+                .store
+                .list_at(&resource.storage, &selection.namespace, asked)
+                .map_err(|_| expired("The resourceVersion for the provided list is too old."))?;
             (asked, objects, String::new())
         } else {
             if asked > core.store.revision() {

@@ -16,7 +16,9 @@ use crate::status::Status;
 pub(crate) fn reset_fields(resource: &Resource, subresource: &str) -> FieldSet {
     match subresource {
         "status" if resource.is_custom() => FieldSet::of_paths(&[&["spec"], &["metadata"]]),
-        "status" => FieldSet::of_paths(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]),
+        "status" => {
+            FieldSet::of_paths(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]])
+        }
         _ if resource.splits_status() => FieldSet::of_paths(&[&["status"]]),
         _ => FieldSet::default(),
     }
@@ -56,8 +58,7 @@ pub(crate) fn on_update(write: &Write<'_>, live: Option<&Value>, new: &mut Value
     let live = live.map_or(empty, bare);
     let manager = manager(write, false);
     let reset = reset_fields(write.resource, write.subresource);
-    let mover =
-        ownership::Write { place: Place::of(write.resource.node()), manager: &manager, now, reset: &reset };
+    let mover = ownership::Write { place: Place::of(write.resource.node()), manager: &manager, now, reset: &reset };
     let entries = mover.update(&live, &bare(new), entries);
     managed::write(new, entries);
 }

@@ -49,9 +49,8 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind
 
 fn merged(resource: &Resource, kind: Kind, target: &Value, value: &Value) -> Result<Value> {
     if let (Kind::Strategic, Value::Object(map)) = (kind, value) {
-        return patch::apply_strategic(resource.node(), target, map).map_err(|error| {
-            Status::new(422, "Invalid", error).with_empty_details()
-        });
+        return patch::apply_strategic(resource.node(), target, map)
+            .map_err(|error| Status::new(422, "Invalid", error).with_empty_details());
     }
     let mut out = target.clone();
     patch::apply_merge(&mut out, value);
@@ -89,8 +88,8 @@ async fn change(
 
 async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> {
     let resource = write.resource;
-    let Parsed { value: mut applied, duplicates } = json::parse_yaml(bytes)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    let Parsed { value: mut applied, duplicates } =
+        json::parse_yaml(bytes).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     if write.options.validation == FieldValidation::Strict && !duplicates.is_empty() {
         let all = duplicates.join("\n  ");
         return Err(Status::bad_request(format!(
@@ -102,7 +101,11 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
     let shown = format!(
         "/{}; {}, Kind={}",
         write.name,
-        crate::kinds::join(&resource.group, &resource.version).replacen("v1", if resource.group.is_empty() { "/v1" } else { "v1" }, 1),
+        crate::kinds::join(&resource.group, &resource.version).replacen(
+            "v1",
+            if resource.group.is_empty() { "/v1" } else { "v1" },
+            1
+        ),
         resource.kind
     );
     let sent_revision = json::text(&applied, &["metadata", "resourceVersion"]).to_owned();
@@ -156,9 +159,7 @@ async fn apply_missing(
 ) -> Result<Outcome> {
     let uid = meta::uid(applied);
     if !uid.is_empty() {
-        let why = format!(
-            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
-        );
+        let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
         return Err(Status::conflict(&write.resource.target(), write.name, &why));
     }
     check()?;

@@ -88,9 +88,8 @@ pub(crate) async fn patch(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Ki
     if kind == Kind::Apply {
         return apply(core, write, bytes).await;
     }
-    let value = json::parse(bytes)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?
-        .value;
+    let value =
+        json::parse(bytes).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?.value;
     set(core, write, &|scale| {
         let mut out = scale.clone();
         match (kind, &value) {
@@ -106,9 +105,8 @@ pub(crate) async fn patch(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Ki
 }
 
 async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> {
-    let applied = json::parse_yaml(bytes)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?
-        .value;
+    let applied =
+        json::parse_yaml(bytes).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?.value;
     let resource = write.resource;
     let live = serve::served(resource, &*core.stored(resource, write.namespace, write.name)?);
     let path: Vec<&str> = vec!["spec", "replicas"];
@@ -119,16 +117,12 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
     if resource.is_custom() {
         if let Some(entry) = other.filter(|_| !write.options.force) {
             let who = format!("conflict with \"{}\" using autoscaling/v1", entry.manager.name);
-            return Err(Status::new(
-                409,
-                "Conflict",
-                format!("Apply failed with 1 conflict: {who}: .spec.replicas"),
-            )
-            .with_cause(crate::status::Cause {
-                reason: "FieldManagerConflict".to_owned(),
-                message: who,
-                field: ".spec.replicas".to_owned(),
-            }));
+            return Err(Status::new(409, "Conflict", format!("Apply failed with 1 conflict: {who}: .spec.replicas"))
+                .with_cause(crate::status::Cause {
+                    reason: "FieldManagerConflict".to_owned(),
+                    message: who,
+                    field: ".spec.replicas".to_owned(),
+                }));
         }
         return Err(Status::unforeseen(format!(
             "failed to convert new object ({}/{}; autoscaling/v1, Kind=Scale) to proper version: request to convert \

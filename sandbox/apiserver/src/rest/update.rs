@@ -152,8 +152,7 @@ fn check_revision(write: &Write<'_>, stored: &Stored, live: &Value, new: &Value)
         if unconditional || write.subresource == "scale" {
             return Ok(false);
         }
-        let error =
-            FieldError::invalid("metadata.resourceVersion", &Value::from(0), "must be specified for an update");
+        let error = FieldError::invalid("metadata.resourceVersion", &Value::from(0), "must be specified for an update");
         return Err(Status::invalid(&resource.target(), write.name, &[error]));
     }
     if revision != stored.revision {

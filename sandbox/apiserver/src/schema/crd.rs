@@ -148,8 +148,7 @@ fn checks(schema: &Value, nested: bool) -> Checks {
             out.fields.insert(key.clone(), checks(inner, true));
         }
         out.items = schema.get("items").filter(|items| items.is_object()).map(|items| Box::new(checks(items, true)));
-        out.values =
-            schema.get("additionalProperties").filter(|v| v.is_object()).map(|v| Box::new(checks(v, true)));
+        out.values = schema.get("additionalProperties").filter(|v| v.is_object()).map(|v| Box::new(checks(v, true)));
     }
     out
 }

@@ -18,7 +18,11 @@ pub(crate) fn check(format: &str, text: &str) -> Option<bool> {
         "byte" => base64::engine::general_purpose::STANDARD.decode(text).is_ok() && !text.is_empty(),
         "duration" => duration(text).is_some(),
         "email" => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains(|c| c != '@')),
-        "hostname" => matches(&HOSTNAME, r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$", text),
+        "hostname" => matches(
+            &HOSTNAME,
+            r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
+            text,
+        ),
         "mac" => matches(&MAC, r"^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$", text),
         "uri" => text.contains(':') && http::Uri::try_from(text).is_ok(),
         "k8s-short-name" => crate::names::is_label(text),

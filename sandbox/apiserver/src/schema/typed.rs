@@ -122,10 +122,7 @@ fn text(node: &Node, value: &mut Value) -> Result<(), String> {
     let Value::String(text) = value else { return Ok(()) };
     if node.format == "quantity" {
         *text = quantity::canonical(text).ok_or_else(|| {
-            format!(
-                "quantities must match the regular expression '{}'",
-                "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
-            )
+            format!("quantities must match the regular expression '{}'", "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
         })?;
     } else if node.name == TIME {
         let parsed: jiff::Timestamp = text.parse().map_err(|_| bad_time(text, TIME_FORMAT))?;

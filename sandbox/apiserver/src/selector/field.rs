@@ -8,24 +8,59 @@ use crate::status::{Result, Status};
 
 /// Fields by which built-in kinds can be selected beside name and namespace.
 const FIELDS: &[(&str, &str, &[&str])] = &[
-    ("", "pods", &[
-        "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-        "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
-    ]),
+    (
+        "",
+        "pods",
+        &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
+        ],
+    ),
     ("", "nodes", &["spec.unschedulable"]),
     ("", "namespaces", &["status.phase"]),
     ("", "secrets", &["type"]),
     ("", "services", &["spec.clusterIP", "spec.type"]),
     ("", "replicationcontrollers", &["status.replicas"]),
-    ("", "events", &[
-        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-        "reportingComponent", "source", "type",
-    ]),
-    ("events.k8s.io", "events", &[
-        "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
-        "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type",
-    ]),
+    (
+        "",
+        "events",
+        &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+    ),
+    (
+        "events.k8s.io",
+        "events",
+        &[
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reason",
+            "reportingController",
+            "type",
+        ],
+    ),
     ("apps", "replicasets", &["status.replicas"]),
     ("batch", "jobs", &["status.successful"]),
     ("certificates.k8s.io", "certificatesigningrequests", &["spec.signerName"]),
@@ -48,8 +83,7 @@ impl FieldSelector {
     pub(crate) fn parse(resource: &Resource, text: &str) -> Result<Self> {
         let mut out = Vec::new();
         for part in split(text) {
-            let malformed =
-                || Status::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'"));
+            let malformed = || Status::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'"));
             let at = part.find(['=', '!']).ok_or_else(malformed)?;
             let (field, rest) = part.split_at(at);
             let (equal, value) = match rest.strip_prefix("!=") {

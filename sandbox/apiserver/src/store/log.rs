@@ -119,8 +119,7 @@ fn private(path: &Path) -> std::io::Result<File> {
 
 fn line(kind: &str, stored: &Stored, gone: bool) -> Vec<u8> {
     let raw = if gone { None } else { serde_json::from_slice::<&RawValue>(&stored.bytes).ok() };
-    let out =
-        Out { r: stored.revision, k: kind, n: &stored.key.namespace, m: &stored.key.name, o: raw };
+    let out = Out { r: stored.revision, k: kind, n: &stored.key.namespace, m: &stored.key.name, o: raw };
     let mut bytes = serde_json::to_vec(&out).unwrap_or_default();
     bytes.push(b'\n');
     bytes

@@ -264,7 +264,8 @@ fn definition(object: &mut Value) {
 
 /// Returns the quality of service that a pod's resources come to.
 pub(crate) fn qos(pod: &Value) -> &'static str {
-    let containers = json::list(pod, &["spec", "containers"]).iter().chain(json::list(pod, &["spec", "initContainers"]));
+    let containers =
+        json::list(pod, &["spec", "containers"]).iter().chain(json::list(pod, &["spec", "initContainers"]));
     let (mut any, mut all) = (false, true);
     for container in containers {
         for name in ["cpu", "memory"] {

@@ -51,13 +51,7 @@ fn template_generation(object: &mut Value, generation: i64) {
 }
 
 /// Prepares a changed object: each path of a kind writes its own part.
-pub(crate) fn update(
-    core: &Core,
-    resource: &Resource,
-    old: &Value,
-    new: &mut Value,
-    subresource: &str,
-) -> Result<()> {
+pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Value, subresource: &str) -> Result<()> {
     match subresource {
         "status" => status(resource, old, new),
         "scale" => {}

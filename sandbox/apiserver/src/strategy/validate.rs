@@ -31,13 +31,7 @@ pub(crate) fn create(core: &Core, resource: &Resource, object: &Value) -> Vec<Fi
 }
 
 /// Checks a changed object.
-pub(crate) fn update(
-    core: &Core,
-    resource: &Resource,
-    old: &Value,
-    new: &Value,
-    subresource: &str,
-) -> Vec<FieldError> {
+pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value, subresource: &str) -> Vec<FieldError> {
     let mut out = meta::validate_update(old, new);
     if subresource.is_empty() || resource.is_custom() {
         out.extend(meta::validate(resource, new));

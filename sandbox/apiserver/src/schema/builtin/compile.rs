@@ -107,8 +107,8 @@ fn link(schema: &Value) -> Link {
 /// Finds the type that a schema refers to, also where it is wrapped to carry a description.
 fn reference(schema: &Value) -> Option<&str> {
     let direct = schema.get("$ref").and_then(Value::as_str);
-    let wrapped = ["allOf", "anyOf", "oneOf"].iter().find_map(|key| {
-        schema.get(*key)?.as_array()?.iter().find_map(|part| part.get("$ref").and_then(Value::as_str))
-    });
+    let wrapped = ["allOf", "anyOf", "oneOf"]
+        .iter()
+        .find_map(|key| schema.get(*key)?.as_array()?.iter().find_map(|part| part.get("$ref").and_then(Value::as_str)));
     direct.or(wrapped)?.rsplit('/').next()
 }

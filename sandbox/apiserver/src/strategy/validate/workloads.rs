@@ -78,8 +78,14 @@ fn immutable(resource: &Resource, object: &Value, old: &Value, out: &mut Vec<Fie
 
 fn stateful(object: &Value, old: &Value, out: &mut Vec<FieldError>) {
     const MAY_CHANGE: [&str; 8] = [
-        "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy", "minReadySeconds", "volumeClaimTemplatesx",
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+        "volumeClaimTemplatesx",
     ];
     let strip = |object: &Value| {
         let mut spec = object.get("spec").cloned().unwrap_or_default();
