@@ -25,6 +25,7 @@ mod pace;
 mod queue;
 pub mod runtime;
 mod scheduler;
+pub mod streams;
 #[cfg(test)]
 mod testing;
 mod workloads;
@@ -33,3 +34,4 @@ pub use config::{CniRule, NodeSpec, NodesConfig};
 pub use faults::{Fault, Faults, WorkloadRef};
 pub use nodes::Nodes;
 pub use runtime::{ContainerRun, Exit, Runtime, Stop};
+pub use streams::{PodCall, Streams};

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{NodeSpec, NodesConfig};
 use crate::engine::Engine;
 use crate::faults::Faults;
+use crate::pace::Pace;
+use crate::streams::Streams;
 
 /// One simulated cluster's control loops and machines; dropping it ends them and their processes.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub struct Nodes {
     shared: Arc<Shared>,
     stop: CancellationToken,
     engine: Option<JoinHandle<()>>,
+    streams: Streams,
 }
 
 /// What handles and the engine share: wishes, never observations.
@@ -52,9 +55,11 @@ impl Nodes {
             changed,
         });
         let stop = CancellationToken::new();
+        let pace = Pace::new(config.speed);
+        let streams = Streams::new(client.clone(), Arc::clone(&shared), pace, stop.clone());
         let engine = Engine::new(client, config, Arc::clone(&shared), stop.clone());
         let engine = task::spawn("nodes.run", task::Kind::Service, engine.run());
-        Self { shared, stop, engine: Some(engine) }
+        Self { shared, stop, engine: Some(engine), streams }
     }
 
     /// Switches a machine on: its kubelet registers the Node and runs its pods. The same name again
@@ -87,6 +92,11 @@ impl Nodes {
     /// The faults of this cluster.
     pub fn faults(&self) -> Faults {
         self.shared.faults.clone()
+    }
+
+    /// What the kubelets answer for their pods: logs, exec, attach.
+    pub fn streams(&self) -> Streams {
+        self.streams.clone()
     }
 
     /// Ends all of it: real processes are asked to end, then killed after their grace period.
