@@ -93,7 +93,9 @@ impl<K: Resource<DynamicType = ()>> Table<K> {
                 let seen = self.relist.take().unwrap_or_default();
                 let lost: Vec<Name> = self.objects.keys().filter(|name| !seen.contains(*name)).cloned().collect();
                 let gone: Vec<Arc<K>> = lost.iter().filter_map(|name| self.objects.remove(name)).collect();
-                gone.iter().for_each(|object| self.bury(object.meta().uid.as_deref()));
+                for object in &gone {
+                    self.bury(object.meta().uid.as_deref());
+                }
                 Change::Synced(gone)
             }
         }

@@ -65,7 +65,7 @@ impl Note {
     }
 
     /// Says which node it comes from.
-    pub(crate) fn from_host(self, host: &str) -> Self {
+    pub(crate) fn by_host(self, host: &str) -> Self {
         Self { host: Some(host.to_owned()), ..self }
     }
 

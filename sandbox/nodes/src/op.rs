@@ -88,7 +88,7 @@ pub(crate) enum Seen {
     /// An object as the server has it now.
     Object(Object),
     /// A pod's needs were looked at.
-    Prepared { pod: Name, uid: String, found: crate::kubelet::prepare::Found },
+    Prepared { pod: Name, uid: String, found: Box<crate::kubelet::prepare::Found> },
 }
 
 /// An operation that failed.
@@ -275,7 +275,7 @@ async fn perform(client: &Client, manager: &'static str, op: Op) -> Result<Optio
         Op::Prepare(preparation) => {
             let (pod, uid) = (preparation.pod_name(), preparation.pod_uid());
             let found = crate::kubelet::prepare::look(client, &preparation).await;
-            Ok(Some(Seen::Prepared { pod, uid, found }))
+            Ok(Some(Seen::Prepared { pod, uid, found: Box::new(found) }))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Longest wait between two tries of anything.
-pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(300);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_mins(5);
 
 /// What speed 0 leaves of a backoff: none at all would turn a crash loop into a busy loop.
 const BACKOFF_AT_ONCE: f64 = 0.01;
@@ -47,6 +47,18 @@ pub(crate) fn fnv32(parts: &[&str]) -> u32 {
     bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// 64 hexadecimal digits that stand for the parts, as digests and ids look.
+pub(crate) fn hex64(parts: &[&str]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(64);
+    for salt in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let word = fnv32(&[&[salt], parts].concat());
+        // Writing into a String does not fail.
+        let _ = write!(text, "{word:08x}");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,9 +74,9 @@ mod tests {
     #[test]
     fn backoff_doubles_up_to_its_bound_and_never_vanishes() {
         let first = Duration::from_secs(10);
-        let waits = |speed| [1, 2, 6, 60].map(|n| Pace::new(speed).backoff(first, n).as_secs_f64());
-        assert_eq!(waits(1.0), [10.0, 20.0, 300.0, 300.0]);
-        assert_eq!(waits(0.0), [0.1, 0.2, 3.0, 3.0]);
+        let waits = |speed| [1, 2, 6, 60].map(|n| Pace::new(speed).backoff(first, n).as_millis());
+        assert_eq!(waits(1.0), [10_000, 20_000, 300_000, 300_000]);
+        assert_eq!(waits(0.0), [100, 200, 3000, 3000]);
     }
 
     #[test]

@@ -39,19 +39,23 @@ pub(crate) fn node(name: &str) -> Arc<Node> {
 
 /// Pods that a plan creates.
 pub(crate) fn creates(plan: &Plan) -> Vec<&Pod> {
-    let pod = |op| match op {
-        &Op::Create(Object::Pod(ref pod)) => Some(pod.as_ref()),
-        _ => None,
-    };
+    fn pod(op: &Op) -> Option<&Pod> {
+        match op {
+            Op::Create(Object::Pod(pod)) => Some(pod.as_ref()),
+            _ => None,
+        }
+    }
     plan.ops.iter().filter_map(pod).collect()
 }
 
 /// Names that a plan deletes.
 pub(crate) fn deletes(plan: &Plan) -> Vec<&str> {
-    let name = |op| match op {
-        &Op::Delete { ref name, .. } => Some(name.name.as_str()),
-        _ => None,
-    };
+    fn name(op: &Op) -> Option<&str> {
+        match op {
+            Op::Delete { name, .. } => Some(name.name.as_str()),
+            _ => None,
+        }
+    }
     plan.ops.iter().filter_map(name).collect()
 }
 

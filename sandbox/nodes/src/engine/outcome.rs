@@ -272,7 +272,7 @@ impl Engine {
         let mut notes = Vec::new();
         memory.found(&pod, found, &mut notes);
         let life = memory.life.clone();
-        self.tell(notes.into_iter().map(|note| note.from_host(&node)).collect());
+        self.tell(notes.into_iter().map(|note| note.by_host(&node)).collect());
         if let Some(missing) = found.first_missing() {
             self.wait_for(name.clone(), missing.clone(), life);
         }

@@ -50,7 +50,9 @@ impl Engine {
                 .filter(|other| !Arc::ptr_eq(other, pod) && self.belongs(other, &workload))
                 .map(|other| Name::of(other.as_ref()))
                 .collect();
-            siblings.into_iter().for_each(|name| self.queue.add(Key::Pod(name)));
+            for name in siblings {
+                self.queue.add(Key::Pod(name));
+            }
         }
     }
 

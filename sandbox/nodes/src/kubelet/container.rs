@@ -26,7 +26,7 @@ const PULL_ERROR: Duration = Duration::from_secs(2);
 /// First wait of the two backoffs.
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 /// A container that ran this long has its crashes forgiven. Scaled, but never below the second.
-const FORGIVE: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(10));
+const FORGIVE: (Duration, Duration) = (Duration::from_mins(10), Duration::from_secs(10));
 
 /// Where a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -369,9 +369,7 @@ impl Container {
     /// The id that the simulated container runtime gives this run.
     pub(super) fn id(&self, uid: &str) -> String {
         let restarts = self.restarts.to_string();
-        let words = (0..8u8).map(|index| crate::pace::fnv32(&[uid, &self.name, &restarts, &index.to_string()]));
-        let text: String = words.map(|word| format!("{word:08x}")).collect();
-        format!("containerd://{text}")
+        format!("containerd://{}", crate::pace::hex64(&[uid, &self.name, &restarts]))
     }
 
     pub(super) fn tell(
@@ -382,6 +380,6 @@ impl Container {
         message: String,
     ) {
         let note = make(super::COMPONENT, turn.pod, reason, message);
-        turn.notes.push(note.about_container(self.init, &self.name).from_host(turn.node));
+        turn.notes.push(note.about_container(self.init, &self.name).by_host(turn.node));
     }
 }

@@ -123,7 +123,7 @@ impl Turn<'_> {
 
     fn tell(&mut self, reason: &'static str, message: impl Into<String>) {
         let note = Note::warning(super::COMPONENT, self.pod, reason, message);
-        self.notes.push(note.from_host(self.node));
+        self.notes.push(note.by_host(self.node));
     }
 }
 

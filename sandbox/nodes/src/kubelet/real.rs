@@ -23,7 +23,7 @@ use crate::runtime::{ContainerRun, Exit, Runtime, Stop};
 const PROBE_MIN: Duration = Duration::from_millis(250);
 /// How often volumes of a running pod are written again. Tokens live an hour; a kubelet looks about
 /// once a minute, which a person who changes a Secret would notice.
-const REFRESH: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_mins(1);
 
 /// What a real container reports.
 #[derive(Debug)]

@@ -58,7 +58,6 @@ fn phase(memory: &PodMemory, pod: &Pod) -> &'static str {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is one fact; a struct would only rename them")]
 fn conditions(
     old: &PodStatus,
     turn: &Turn<'_>,
@@ -191,8 +190,7 @@ fn image_id(image: &str) -> String {
         Some((name, tag)) if !tag.contains('/') => name,
         _ => repository,
     };
-    let words: String = (0..8u8).map(|n| format!("{:08x}", crate::pace::fnv32(&[image, &n.to_string()]))).collect();
-    format!("{repository}@sha256:{words}")
+    format!("{repository}@sha256:{}", crate::pace::hex64(&[image]))
 }
 
 /// The quality of service that requests and limits amount to.

@@ -135,7 +135,7 @@ fn take(files: &mut Vec<File>, contents: &Contents, source: Source, name: &str, 
     let Some(data) = contents.of(source, name) else { return };
     match items {
         None | Some([]) => {
-            files.extend(data.iter().map(|(key, value)| File { path: key.clone(), content: value.clone() }))
+            files.extend(data.iter().map(|(key, value)| File { path: key.clone(), content: value.clone() }));
         }
         Some(items) => files.extend(
             items

@@ -80,7 +80,7 @@ fn a_silent_node_is_given_up_and_its_pods_leave_when_their_time_is_over() {
     let pods = [Arc::new(patient), Arc::new(pod(&tainted, "other", true))];
     let plan = watch_over(&tainted, true, None, &pods, now());
     assert_eq!(deletes(&plan), ["other"]);
-    assert_eq!(plan.wake, Some(std::time::Duration::from_secs(300)));
+    assert_eq!(plan.wake, Some(std::time::Duration::from_mins(5)));
     let unready = plan.ops.iter().filter(|op| matches!(op, Op::Status(Object::Pod(_)))).count();
     assert_eq!(unready, 2);
     let later = now() + SignedDuration::from_secs(300);

@@ -176,7 +176,10 @@ async fn follow_file(file: PathBuf, shown: Shown, follow: bool, out: &Sender<Byt
     if send(out, shown.render(lines)).await.is_err() {
         return;
     }
-    while follow {
+    if !follow {
+        return;
+    }
+    loop {
         tokio::time::sleep(FOLLOW).await;
         let Ok((text, end)) = read_from(&file, offset) else { return };
         offset = end;

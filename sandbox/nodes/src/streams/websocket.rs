@@ -125,13 +125,9 @@ async fn read(mut stream: SplitStream<Socket>, stdin: Sender<Bytes>) {
         }
         let rest = data.split_off(1);
         match (data[0], &stdin) {
-            (STDIN, Some(open)) if !rest.is_empty() => {
-                // A command that reads no more is no reason to stop reading the socket.
-                if open.send(rest).await.is_err() {
-                    stdin = None;
-                }
-            }
             (CLOSE, _) if rest.first() == Some(&STDIN) => stdin = None,
+            // A command that reads no more is no reason to stop reading the socket.
+            (STDIN, Some(open)) if !rest.is_empty() => stdin = open.send(rest).await.is_ok().then(|| open.clone()),
             _ => {}
         }
     }

@@ -157,15 +157,13 @@ fn roll_with_surge(
     let mut room = surge.saturating_sub(wanted.iter().filter(doubled).count());
     for place in wanted {
         let Some(old) = active(place).find(|pod| !is_of(pod, hash)) else { continue };
-        match active(place).find(|pod| is_of(pod, hash)) {
-            Some(new) if available(spec, new, now) => plan.ops.push(delete(old)),
-            Some(_) => {}
-            None if !available(spec, old, now) => plan.ops.push(delete(old)),
-            None if room > 0 && place.pods.len() == 1 => {
-                room -= 1;
-                plan.ops.push(Op::Create(Object::from(new_pod(set, spec, place.node, hash))));
-            }
-            None => {}
+        let new = active(place).find(|pod| is_of(pod, hash));
+        // The old pod goes when its successor works, or when it does not work itself.
+        if new.map_or(!available(spec, old, now), |new| available(spec, new, now)) {
+            plan.ops.push(delete(old));
+        } else if new.is_none() && room > 0 && place.pods.len() == 1 {
+            room -= 1;
+            plan.ops.push(Op::Create(Object::from(new_pod(set, spec, place.node, hash))));
         }
     }
 }

@@ -181,7 +181,7 @@ impl View<'_> {
             let mut claim = template.clone();
             let name = self.claim_name(meta::name(&template.metadata), ordinal);
             claim.metadata.name = Some(name);
-            claim.metadata.namespace = self.set.metadata.namespace.clone();
+            claim.metadata.namespace.clone_from(&self.set.metadata.namespace);
             let labels = claim.metadata.labels.get_or_insert_default();
             labels.extend(self.spec.selector.match_labels.clone().unwrap_or_default());
             claim.status = None;

@@ -12,7 +12,7 @@ use super::{CHUNK, Streams, Surroundings};
 pub(super) async fn run(arguments: &[&str], surroundings: &Surroundings, streams: &mut Streams) -> io::Result<i32> {
     let Some((flags, rest)) = arguments.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let folder = rest.iter().position(|word| *word == "-C").and_then(|at| rest.get(at + 1)).copied().unwrap_or("/");
-    let base = surroundings.path(folder)?;
+    let base = surroundings.path(folder);
     let names: Vec<&str> = names(rest);
     let stdout = streams.stdout.clone();
     let work = if flags.contains('x') {
@@ -20,8 +20,7 @@ pub(super) async fn run(arguments: &[&str], surroundings: &Surroundings, streams
         let stdin = std::mem::replace(&mut streams.stdin, tokio::sync::mpsc::channel(1).1);
         tokio::task::spawn_blocking(move || unpack(stdin, &base))
     } else if flags.contains('c') {
-        let paths =
-            names.into_iter().map(|name| Ok((name.to_owned(), surroundings.path(&format!("{folder}/{name}"))?)));
+        let paths = names.into_iter().map(|name| Ok((name.to_owned(), surroundings.path(&format!("{folder}/{name}")))));
         let paths: Vec<(String, std::path::PathBuf)> = paths.collect::<io::Result<_>>()?;
         tokio::task::spawn_blocking(move || pack(stdout, &paths))
     } else {

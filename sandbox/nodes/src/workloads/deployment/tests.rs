@@ -159,7 +159,7 @@ fn a_rollout_that_stands_still_exceeds_its_deadline() {
     let plan = run(&deployment, &sets);
     settle(&mut deployment, &plan);
     let plan = run(&deployment, &sets);
-    assert_eq!(plan.wake, Some(std::time::Duration::from_secs(600)));
+    assert_eq!(plan.wake, Some(std::time::Duration::from_mins(10)));
     let late = now() + jiff::SignedDuration::from_secs(600);
     let plan = decide(&deployment, &sets, &[], late);
     assert_eq!(condition(&plan, "Progressing"), ("False".to_owned(), "ProgressDeadlineExceeded".to_owned()));
