@@ -161,7 +161,9 @@ fn bound(core: &Core, write: &Write<'_>, object: &Value) -> Result<Option<(Strin
         "Secret" => ("secrets", write.namespace),
         "Node" => ("nodes", ""),
         other => {
-            return Err(Status::bad_request(format!("cannot bind token for service account to object of type {other}")));
+            return Err(Status::bad_request(format!(
+                "cannot bind token for service account to object of type {other}"
+            )));
         }
     };
     let found =
