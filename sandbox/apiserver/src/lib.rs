@@ -20,6 +20,7 @@ mod auth;
 mod bootstrap;
 mod certs;
 mod config;
+mod controllers;
 mod convert;
 mod core;
 mod crd;

@@ -38,6 +38,12 @@ impl std::fmt::Debug for ApiServer {
     }
 }
 
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 /// A listener; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Serving {
@@ -60,7 +66,11 @@ impl ApiServer {
     pub fn new(config: Config) -> Result<Arc<Self>, Error> {
         let authority = Authority::load_or_new(config.state.as_deref(), config.clock.now())?;
         let core = Core::open(config, authority.pem().to_owned())?;
-        Ok(Arc::new(Self { core, authority, stop: CancellationToken::new() }))
+        let stop = CancellationToken::new();
+        if core.config.controllers {
+            crate::controllers::start(&core, stop.child_token());
+        }
+        Ok(Arc::new(Self { core, authority, stop }))
     }
 
     /// Serves the API over TLS on one address; call it again for more addresses.

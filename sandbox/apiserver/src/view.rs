@@ -38,13 +38,15 @@ pub(crate) enum Shown {
     #[default]
     Object,
     Table(Include),
+    /// A table of the version that nobody asks for any more.
+    OldTable(Include),
     Partial,
     PartialList,
 }
 
 impl Shown {
     pub(crate) fn is_table(self) -> bool {
-        matches!(self, Self::Table(_))
+        matches!(self, Self::Table(_) | Self::OldTable(_))
     }
 
     pub(crate) fn is_partial(self) -> bool {
@@ -57,6 +59,7 @@ impl Shown {
             Self::Object => Ok(object),
             Self::Partial => Ok(partial(&object)),
             Self::PartialList => Err(Status::unforeseen("content is not a list")),
+            Self::OldTable(include) => Self::Table(include).one(core, resource, object).map(old),
             Self::Table(include) => {
                 let version = object["metadata"]["resourceVersion"].clone();
                 let meta = if version.is_null() { json!({}) } else { json!({"resourceVersion": version}) };
@@ -90,6 +93,7 @@ impl Shown {
                     "*unstructured", "UnstructuredList"
                 ),
             )),
+            Self::OldTable(include) => Self::Table(include).list(core, resource, listed).map(old),
             Self::Table(include) => Ok(table::table(core, resource, listed.items, meta, include, true)),
         }
     }
@@ -99,12 +103,19 @@ impl Shown {
         match self {
             Self::Object => object,
             Self::Partial | Self::PartialList => partial(&object),
+            Self::OldTable(include) => old(Self::Table(include).watched(core, resource, object, first)),
             Self::Table(include) => {
                 let meta = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 table::table(core, resource, vec![object], meta, include, first)
             }
         }
     }
+}
+
+/// Gives a table its old version.
+fn old(mut table: Value) -> Value {
+    table["apiVersion"] = "meta.k8s.io/v1beta1".into();
+    table
 }
 
 /// Shows the metadata of an object alone.

@@ -47,7 +47,8 @@ pub(crate) fn choose(header: &str, include: Include, place: Place) -> Result<Acc
         let out = |shown, aggregated| Ok(Accepted { encoding, shown, aggregated });
         match get("as") {
             "" => return out(Shown::Object, false),
-            "Table" if known_meta => return out(Shown::Table(include), false),
+            "Table" if known_meta && get("v") == "v1" => return out(Shown::Table(include), false),
+            "Table" if known_meta => return out(Shown::OldTable(include), false),
             "PartialObjectMetadata" if known_meta => return out(Shown::Partial, false),
             "PartialObjectMetadataList" if known_meta => return out(Shown::PartialList, false),
             "APIGroupDiscoveryList" if get("g") == "apidiscovery.k8s.io" && get("v") == "v2" => {

@@ -114,9 +114,8 @@ fn lists(node: &Node, old: &[Value], new: &[Value], strategy: &Strategic) -> Res
                 let patch = item.as_object().unwrap_or(&empty);
                 match kept.iter_mut().find(|known| same(known)) {
                     Some(known) => {
-                        let merged = merge(items, known.as_object().unwrap_or(&empty), patch, strategy)?;
-                        let merged = retained(merged, patch, strategy);
-                        *known = Value::Object(merged);
+                        let old = known.as_object().unwrap_or(&empty);
+                        *known = Value::Object(merge(items, old, patch, &Strategic::default())?);
                     }
                     None => fresh.push(Value::Object(merge(items, &empty, patch, &Strategic::default())?)),
                 }
@@ -126,11 +125,6 @@ fn lists(node: &Node, old: &[Value], new: &[Value], strategy: &Strategic) -> Res
     // The order of the patch decides for its items; those it does not name keep their places after new ones.
     fresh.extend(kept);
     Ok(in_patch_order(fresh, new, key))
-}
-
-/// With the strategy `retainKeys` an item keeps only the keys that the patch gives.
-fn retained(merged: Map<String, Value>, _patch: &Map<String, Value>, _strategy: &Strategic) -> Map<String, Value> {
-    merged
 }
 
 fn in_patch_order(items: Vec<Value>, patch: &[Value], key: &str) -> Vec<Value> {

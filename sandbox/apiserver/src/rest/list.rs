@@ -169,7 +169,7 @@ fn page(
     let mut last = String::new();
     for stored in objects {
         let key = sort_key(&stored);
-        if !after.is_empty() && past(&key, after) {
+        if !after.is_empty() && *key <= *after {
             continue;
         }
         if options.limit > 0 && items.len() == options.limit {
@@ -198,12 +198,6 @@ fn page(
     };
     let remaining = (rest > 0 && !selection.selects()).then_some(rest);
     Listed { items, revision: at, continue_at, remaining }
-}
-
-/// Tells whether a key was on an earlier page: keys are ordered by namespace, then name.
-fn past(key: &str, after: &str) -> bool {
-    let parts = |key: &str| key.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap_or_default();
-    parts(key) <= parts(after)
 }
 
 /// Writes a list as an object. Built-in items carry no kind and version, and no empty `continue`.

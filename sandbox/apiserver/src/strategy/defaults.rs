@@ -207,6 +207,12 @@ fn after(resource: &Resource, object: &mut Value) {
                 json::set(object, &["metadata", "labels", NAME_LABEL], name.into());
             }
         }
+        ("apps", "daemonsets") => {
+            let path = ["metadata", "annotations", "deprecated.daemonset.template.generation"];
+            if json::at(object, &path).is_none() {
+                json::set(object, &path, "0".into());
+            }
+        }
         ("", "pods") => pod(object),
         ("", "nodes") => node(object),
         ("", "replicationcontrollers") => labels_from_template(object),

@@ -54,7 +54,8 @@ fn template_generation(object: &mut Value, generation: i64) {
 pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Value, subresource: &str) -> Result<()> {
     match subresource {
         "status" => status(resource, old, new),
-        "scale" => {}
+        "scale" if resource.splits_status() => json::carry(old, new, &["status"]),
+        "scale" | "binding" => {}
         "finalize" => {
             let finalizers = json::at(new, &["spec", "finalizers"]).cloned().unwrap_or(json!([]));
             let meta = new["metadata"].clone();
@@ -127,7 +128,7 @@ fn main(core: &Core, resource: &Resource, old: &Value, new: &mut Value) -> Resul
 
 /// Counts a generation for each change of what is wanted.
 fn generation(resource: &Resource, old: &Value, new: &mut Value, subresource: &str) {
-    if !strategy::has_generation(resource) || matches!(subresource, "status" | "approval") {
+    if !strategy::has_generation(resource) || matches!(subresource, "status" | "approval" | "binding") {
         return;
     }
     let wanted = |object: &Value| {

@@ -10,6 +10,9 @@ use crate::schema::{Field, Link, Node, Shape};
 /// Types that JSON schema cannot tell from plain texts or objects.
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+/// Types with a default that is part of a list's key.
+const CONTAINER_PORT: &str = "io.k8s.api.core.v1.ContainerPort";
+const SERVICE_PORT: &str = "io.k8s.api.core.v1.ServicePort";
 /// Types whose content is free.
 const FREE: [&str; 7] = [
     "io.k8s.apimachinery.pkg.runtime.RawExtension",
@@ -84,6 +87,11 @@ fn shape(schema: &Value) -> Shape {
 fn fields(owner: &'static str, schemas: &Map<String, Value>) -> BTreeMap<String, Field> {
     let mut out = BTreeMap::new();
     for (key, schema) in schemas {
+        if key == "protocol" && matches!(owner, CONTAINER_PORT | SERVICE_PORT) {
+            let protocol = Node { shape: Shape::String, default: Some("TCP".into()), ..Node::default() };
+            out.insert(key.clone(), protocol.into());
+            continue;
+        }
         let note = notes().get(&(owner, key.as_str())).cloned().unwrap_or_default();
         let field = Field {
             link: link(schema),

@@ -1,0 +1,155 @@
+//! Controllers that go with the API itself: garbage collection, the end of namespaces, default accounts, aggregated
+//! roles. They look when something changed and act on what is there, so that a missed change costs nothing.
+
+mod accounts;
+mod garbage;
+mod namespaces;
+mod roles;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use lattice_protocol::task::{self, Kind};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::User;
+use crate::core::Core;
+use crate::kinds::Resource;
+use crate::options::{DeleteOptions, Propagation, WriteOptions};
+use crate::rest::{Write, delete};
+use crate::store::{Change, Miss};
+
+/// Changes that are taken from one kind's history at a time.
+const BATCH_MAX: usize = 256;
+
+/// Starts the controllers; they end with the server.
+pub(crate) fn start(core: &Arc<Core>, stop: CancellationToken) {
+    let core = Arc::downgrade(core);
+    task::spawn("apiserver.controllers", Kind::Service, async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = run(core) => {}
+        }
+    });
+}
+
+async fn run(core: Weak<Core>) {
+    let Some(mut changed) = core.upgrade().map(|core| core.store.subscribe_all()) else { return };
+    let mut feed = Feed::default();
+    let mut garbage = garbage::Collector::default();
+    loop {
+        changed.borrow_and_update();
+        {
+            let Some(core) = core.upgrade() else { return };
+            let news = feed.next(&core);
+            garbage.look(&core, &news).await;
+            if news.iter().any(|news| matches!(&*news.resource.storage, "namespaces" | "serviceaccounts" | "configmaps")) {
+                accounts::look(&core);
+            }
+            if news.iter().any(|news| news.resource.plural == "clusterroles") {
+                roles::look(&core);
+            }
+            namespaces::look(&core).await;
+        }
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One kind's news since the last look.
+pub(crate) struct News {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) changes: Vec<Arc<Change>>,
+    /// History was too short; everything of the kind is to be looked at.
+    pub(crate) everything: bool,
+}
+
+/// Follows all kinds.
+#[derive(Debug, Default)]
+struct Feed {
+    seen: HashMap<Arc<str>, u64>,
+    revision: u64,
+}
+
+impl Feed {
+    fn next(&mut self, core: &Core) -> Vec<News> {
+        let kinds = core.registry.now();
+        let target = core.store.revision();
+        let mut out = Vec::new();
+        let mut done: Vec<&Arc<str>> = Vec::new();
+        for resource in kinds.all() {
+            if done.contains(&&resource.storage) {
+                continue;
+            }
+            done.push(&resource.storage);
+            let first = !self.seen.contains_key(&resource.storage);
+            let seen = self.seen.entry(Arc::clone(&resource.storage)).or_insert(target);
+            if first {
+                out.push(News { resource: Arc::clone(resource), changes: Vec::new(), everything: true });
+                continue;
+            }
+            loop {
+                match core.store.changes(&resource.storage, *seen, BATCH_MAX) {
+                    Ok(changes) => {
+                        *seen = changes.up_to;
+                        let more = changes.found.len() == BATCH_MAX;
+                        if !changes.found.is_empty() {
+                            let changes = changes.found;
+                            out.push(News { resource: Arc::clone(resource), changes, everything: false });
+                        }
+                        if !more {
+                            break;
+                        }
+                    }
+                    Err(Miss::TooOld(_) | Miss::Exists | Miss::Changed) => {
+                        *seen = core.store.revision();
+                        out.push(News { resource: Arc::clone(resource), changes: Vec::new(), everything: true });
+                        break;
+                    }
+                }
+            }
+        }
+        self.revision = target;
+        out
+    }
+}
+
+/// Deletes an object in a controller's name. What is gone already is well.
+pub(crate) async fn remove(
+    core: &Core,
+    resource: &Arc<Resource>,
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+    propagation: Option<Propagation>,
+) {
+    let user = User::admin();
+    let write = Write {
+        resource,
+        namespace,
+        name,
+        subresource: "",
+        options: WriteOptions { manager: "kube-controller-manager".to_owned(), ..WriteOptions::default() },
+        user: &user,
+    };
+    let options = DeleteOptions { propagation, uid: uid.map(String::from), ..DeleteOptions::default() };
+    if let Err(status) = delete::one(core, &write, &options).await
+        && !matches!(status.code, 404 | 409)
+    {
+        tracing::debug!(kind = %resource.kind, name, reason = %status.message, "controller could not delete");
+    }
+}
+
+/// Stores a changed object in a controller's name; answers whether nobody came first.
+pub(crate) fn store(core: &Core, resource: &Resource, stored: &crate::store::Stored, new: Value) -> bool {
+    match core.store.replace(&resource.storage, stored, new) {
+        Ok(stored) => {
+            core.after_write(resource, &stored);
+            true
+        }
+        Err(_) => false,
+    }
+}
