@@ -45,7 +45,10 @@ async fn run(core: Weak<Core>) {
             let Some(core) = core.upgrade() else { return };
             let news = feed.next(&core);
             garbage.look(&core, &news).await;
-            if news.iter().any(|news| matches!(&*news.resource.storage, "namespaces" | "serviceaccounts" | "configmaps")) {
+            if news
+                .iter()
+                .any(|news| matches!(&*news.resource.storage, "namespaces" | "serviceaccounts" | "configmaps"))
+            {
                 accounts::look(&core);
             }
             if news.iter().any(|news| news.resource.plural == "clusterroles") {

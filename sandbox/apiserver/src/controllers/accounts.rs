@@ -15,17 +15,29 @@ pub(crate) fn look(core: &Core) {
             continue;
         }
         let name = meta::name(&namespace);
-        put(core, "serviceaccounts", name, "default", json!({
-            "kind": "ServiceAccount", "apiVersion": "v1", "metadata": {},
-        }));
-        put(core, "configmaps", name, CA_MAP, json!({
-            "kind": "ConfigMap", "apiVersion": "v1",
-            "metadata": {"annotations": {"kubernetes.io/description":
-                "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the \
-                 internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of \
-                 Kubernetes clusters."}},
-            "data": {"ca.crt": core.ca},
-        }));
+        put(
+            core,
+            "serviceaccounts",
+            name,
+            "default",
+            json!({
+                "kind": "ServiceAccount", "apiVersion": "v1", "metadata": {},
+            }),
+        );
+        put(
+            core,
+            "configmaps",
+            name,
+            CA_MAP,
+            json!({
+                "kind": "ConfigMap", "apiVersion": "v1",
+                "metadata": {"annotations": {"kubernetes.io/description":
+                    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the \
+                     internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of \
+                     Kubernetes clusters."}},
+                "data": {"ca.crt": core.ca},
+            }),
+        );
     }
 }
 

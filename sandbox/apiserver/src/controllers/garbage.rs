@@ -185,9 +185,9 @@ fn exists(core: &Core, dependent: &Resource, object: &Value, owner: &Value) -> b
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     let kinds = core.registry.now();
     let kind = json::text(owner, &["kind"]);
-    let found = kinds.of_kind(group, version, kind).or_else(|| {
-        kinds.all().find(|resource| resource.group == group && resource.kind == kind).cloned()
-    });
+    let found = kinds
+        .of_kind(group, version, kind)
+        .or_else(|| kinds.all().find(|resource| resource.group == group && resource.kind == kind).cloned());
     // An owner of a kind that nobody serves is not known to be gone.
     let Some(resource) = found else { return true };
     if resource.namespaced && !dependent.namespaced {

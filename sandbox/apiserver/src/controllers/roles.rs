@@ -20,7 +20,8 @@ pub(crate) fn look(core: &Core) {
         }
         let mut rules: Vec<Value> = Vec::new();
         for selector in selectors.iter().map(LabelSelector::of_object) {
-            for other in roles.iter().filter(|other| meta::name(other) != meta::name(&role) && selector.matches(other)) {
+            for other in roles.iter().filter(|other| meta::name(other) != meta::name(&role) && selector.matches(other))
+            {
                 for rule in json::list(other, &["rules"]) {
                     if !rules.contains(rule) {
                         rules.push(rule.clone());

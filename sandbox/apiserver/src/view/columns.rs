@@ -59,7 +59,9 @@ fn custom_cell(kind: &str, value: Option<Value>, now: Timestamp) -> Value {
     let Some(value) = value else { return Value::Null };
     match (kind, &value) {
         ("integer", Value::Number(number)) if number.is_i64() || number.is_u64() => value,
-        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) | ("string", Value::String(_) | Value::Null) => value,
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) | ("string", Value::String(_) | Value::Null) => {
+            value
+        }
         ("date", Value::String(text)) => ago(text, now).into(),
         ("string", other) => json::compact(other).into(),
         _ => Value::Null,
@@ -117,13 +119,14 @@ fn builtin(resource: &Resource) -> &'static [Column] {
         ("storage.k8s.io", "storageclasses") => STORAGE_CLASSES,
         ("scheduling.k8s.io", "priorityclasses") => PRIORITY_CLASSES,
         ("networking.k8s.io", "ingresses") => INGRESSES,
-        ("admissionregistration.k8s.io", "validatingwebhookconfigurations" | "mutatingwebhookconfigurations") => WEBHOOKS,
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations" | "mutatingwebhookconfigurations") => {
+            WEBHOOKS
+        }
         _ => DEFAULT,
     }
 }
 
-const NAMESPACES: &[Column] =
-    &[Column("Status", "string", 0, |o, _| json::text(o, &["status", "phase"]).into()), AGE];
+const NAMESPACES: &[Column] = &[Column("Status", "string", 0, |o, _| json::text(o, &["status", "phase"]).into()), AGE];
 const CONFIG_MAPS: &[Column] =
     &[Column("Data", "string", 0, |o, _| (count(o, "data") + count(o, "binaryData")).into()), AGE];
 const SECRETS: &[Column] = &[
@@ -133,8 +136,7 @@ const SECRETS: &[Column] = &[
 ];
 const LEASES: &[Column] =
     &[Column("Holder", "string", 0, |o, _| json::text(o, &["spec", "holderIdentity"]).into()), AGE];
-const WEBHOOKS: &[Column] =
-    &[Column("Webhooks", "integer", 0, |o, _| json::list(o, &["webhooks"]).len().into()), AGE];
+const WEBHOOKS: &[Column] = &[Column("Webhooks", "integer", 0, |o, _| json::list(o, &["webhooks"]).len().into()), AGE];
 
 const NODES: &[Column] = &[
     Column("Status", "string", 0, node_status),
@@ -189,7 +191,9 @@ fn external_ip(object: &Value, _: Timestamp) -> Value {
     let ingress = json::list(object, &["status", "loadBalancer", "ingress"]);
     let shown: Vec<&str> = ingress
         .iter()
-        .map(|one| if json::text(one, &["ip"]).is_empty() { json::text(one, &["hostname"]) } else { json::text(one, &["ip"]) })
+        .map(|one| {
+            if json::text(one, &["ip"]).is_empty() { json::text(one, &["hostname"]) } else { json::text(one, &["ip"]) }
+        })
         .collect();
     match json::text(object, &["spec", "type"]) {
         "LoadBalancer" if shown.is_empty() => "<pending>".into(),
@@ -286,7 +290,9 @@ const CLAIMS: &[Column] = &[
     Column("Volume", "string", 0, |o, _| json::text(o, &["spec", "volumeName"]).into()),
     Column("Capacity", "string", 0, |o, _| json::text(o, &["status", "capacity", "storage"]).into()),
     Column("Access Modes", "string", 0, |o, _| {
-        let short = |mode: &Value| mode.as_str().unwrap_or_default().chars().filter(char::is_ascii_uppercase).collect::<String>();
+        let short = |mode: &Value| {
+            mode.as_str().unwrap_or_default().chars().filter(char::is_ascii_uppercase).collect::<String>()
+        };
         json::list(o, &["status", "accessModes"]).iter().map(short).collect::<Vec<_>>().join(",").into()
     }),
     Column("StorageClass", "string", 0, |o, _| json::text(o, &["spec", "storageClassName"]).into()),
@@ -327,7 +333,11 @@ fn subjects(object: &Value, kind: &str) -> Value {
     let shown: Vec<String> = named
         .map(|subject| {
             let name = json::text(subject, &["name"]);
-            if kind == "ServiceAccount" { format!("{}/{name}", json::text(subject, &["namespace"])) } else { name.to_owned() }
+            if kind == "ServiceAccount" {
+                format!("{}/{name}", json::text(subject, &["namespace"]))
+            } else {
+                name.to_owned()
+            }
         })
         .collect();
     shown.join(", ").into()
@@ -351,14 +361,19 @@ const PRIORITY_CLASSES: &[Column] = &[
 const INGRESSES: &[Column] = &[
     Column("Class", "string", 0, |o, _| or(json::text(o, &["spec", "ingressClassName"]), NONE)),
     Column("Hosts", "string", 0, |o, _| {
-        let hosts: Vec<&str> =
-            json::list(o, &["spec", "rules"]).iter().map(|rule| json::text(rule, &["host"])).filter(|h| !h.is_empty()).collect();
+        let hosts: Vec<&str> = json::list(o, &["spec", "rules"])
+            .iter()
+            .map(|rule| json::text(rule, &["host"]))
+            .filter(|h| !h.is_empty())
+            .collect();
         or(&hosts.join(","), "*")
     }),
     Column("Address", "string", 0, |o, _| {
         let ingress = json::list(o, &["status", "loadBalancer", "ingress"]);
         ingress.iter().map(|one| json::text(one, &["ip"])).collect::<Vec<_>>().join(",").into()
     }),
-    Column("Ports", "string", 0, |o, _| if json::list(o, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" }.into()),
+    Column("Ports", "string", 0, |o, _| {
+        if json::list(o, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" }.into()
+    }),
     AGE,
 ];

@@ -32,7 +32,11 @@ fn restarts(object: &Value, now: Timestamp) -> Value {
         .map(|container| json::text(container, &["lastState", "terminated", "finishedAt"]))
         .max()
         .unwrap_or_default();
-    if total == 0 || last.is_empty() { total.to_string().into() } else { format!("{total} ({} ago)", ago(last, now)).into() }
+    if total == 0 || last.is_empty() {
+        total.to_string().into()
+    } else {
+        format!("{total} ({} ago)", ago(last, now)).into()
+    }
 }
 
 fn gates(object: &Value, _: Timestamp) -> Value {

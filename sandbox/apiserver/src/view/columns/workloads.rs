@@ -80,9 +80,13 @@ pub(super) const JOBS: &[Column] = &[
 fn job_status(object: &Value, _: Timestamp) -> Value {
     let conditions = json::list(object, &["status", "conditions"]);
     let holds = |kind: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == "True");
-    for (kind, shown) in
-        [("Complete", "Complete"), ("Failed", "Failed"), ("Suspended", "Suspended"), ("FailureTarget", "FailureTarget"), ("SuccessCriteriaMet", "SuccessCriteriaMet")]
-    {
+    for (kind, shown) in [
+        ("Complete", "Complete"),
+        ("Failed", "Failed"),
+        ("Suspended", "Suspended"),
+        ("FailureTarget", "FailureTarget"),
+        ("SuccessCriteriaMet", "SuccessCriteriaMet"),
+    ] {
         if holds(kind) {
             return shown.into();
         }
@@ -104,9 +108,7 @@ fn duration(object: &Value, now: Timestamp) -> Value {
 pub(super) const CRON_JOBS: &[Column] = &[
     Column("Schedule", "string", 0, |o, _| json::text(o, &["spec", "schedule"]).into()),
     Column("Timezone", "string", 0, |o, _| or(json::text(o, &["spec", "timeZone"]), NONE)),
-    Column("Suspend", "boolean", 0, |o, _| {
-        if o["spec"]["suspend"] == true { "True" } else { "False" }.into()
-    }),
+    Column("Suspend", "boolean", 0, |o, _| if o["spec"]["suspend"] == true { "True" } else { "False" }.into()),
     Column("Active", "integer", 0, |o, _| json::list(o, &["status", "active"]).len().into()),
     Column("Last Schedule", "string", 0, |o, now| {
         let text = json::text(o, &["status", "lastScheduleTime"]);
