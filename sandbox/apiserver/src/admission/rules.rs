@@ -57,7 +57,13 @@ pub(super) fn any(rules: &[Value], write: &Write<'_>, operation: Operation) -> b
 }
 
 /// Tells whether the namespace and the object are selected.
-pub(super) fn selects(core: &Core, holder: &Value, write: &Write<'_>, old: Option<&Value>, new: Option<&Value>) -> bool {
+pub(super) fn selects(
+    core: &Core,
+    holder: &Value,
+    write: &Write<'_>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) -> bool {
     let of = |key: &str| LabelSelector::of_object(holder.get(key).unwrap_or(&Value::Null));
     let namespaces = of("namespaceSelector");
     if !namespaces.is_empty() {

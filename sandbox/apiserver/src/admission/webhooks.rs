@@ -129,9 +129,13 @@ async fn call(request: &Request<'_>, hook: &Value, seconds: u64) -> Result<Value
         .map_err(|error| fail(&error))?;
     let response = sender.send_request(call).await.map_err(|error| fail(&error))?;
     let status = response.status();
-    let bytes = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|error| fail(&error))?.to_bytes();
+    let bytes =
+        Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|error| fail(&error))?.to_bytes();
     if !status.is_success() {
-        return Err(format!("an error on the server ({:?}) has prevented the request from succeeding", status.as_u16()));
+        return Err(format!(
+            "an error on the server ({:?}) has prevented the request from succeeding",
+            status.as_u16()
+        ));
     }
     serde_json::from_slice(&bytes).map_err(|error| fail(&error))
 }
@@ -143,10 +147,8 @@ fn target(request: &Request<'_>, hook: &Value) -> Result<String, String> {
         return Ok(url.to_owned());
     }
     let (namespace, name) = (json::text(config, &["service", "namespace"]), json::text(config, &["service", "name"]));
-    let service = request
-        .core
-        .builtin("services", namespace, name)
-        .ok_or_else(|| format!("service {name:?} not found"))?;
+    let service =
+        request.core.builtin("services", namespace, name).ok_or_else(|| format!("service {name:?} not found"))?;
     let path = json::text(config, &["service", "path"]);
     let port = json::at(config, &["service", "port"]).and_then(Value::as_u64).unwrap_or(443);
     Ok(format!("https://{}:{port}{path}", json::text(&service, &["spec", "clusterIP"])))

@@ -66,7 +66,8 @@ fn group(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
         out.push(FieldError::invalid_text("spec.group", group, "should be a domain with at least one dot"));
     }
     out.extend(errors.into_iter().map(|error| FieldError::invalid_text("spec.group", group, error)));
-    let protected = ["k8s.io", "kubernetes.io"].iter().any(|known| group == *known || group.ends_with(&format!(".{known}")));
+    let protected =
+        ["k8s.io", "kubernetes.io"].iter().any(|known| group == *known || group.ends_with(&format!(".{known}")));
     let approval = json::text(object, &["metadata", "annotations", APPROVAL]);
     if protected && old.is_none() && approval.is_empty() {
         let detail = format!(
@@ -146,7 +147,12 @@ fn versions(object: &Value, out: &mut Vec<FieldError>) {
             if hoisted { format!("spec.{shared}") } else { format!("spec.versions[{index}].{own}") }
         };
         let same = |key: &str| versions.iter().all(|other| other.get(key) == version.get(key));
-        if index > 0 && same("schema") && same("subresources") && same("additionalPrinterColumns") && same("selectableFields") {
+        if index > 0
+            && same("schema")
+            && same("subresources")
+            && same("additionalPrinterColumns")
+            && same("selectableFields")
+        {
             continue;
         }
         match version.pointer("/schema/openAPIV3Schema") {
@@ -159,7 +165,11 @@ fn versions(object: &Value, out: &mut Vec<FieldError>) {
                 selectable(schema, version, &path, out);
             }
         }
-        columns(version, &at(same("additionalPrinterColumns"), "additionalPrinterColumns", "additionalPrinterColumns"), out);
+        columns(
+            version,
+            &at(same("additionalPrinterColumns"), "additionalPrinterColumns", "additionalPrinterColumns"),
+            out,
+        );
         scale(version, &at(same("subresources"), "subresources.scale", "subresources.scale"), out);
     }
 }
@@ -196,11 +206,9 @@ fn conversion(spec: &Value, out: &mut Vec<FieldError>) {
                 out.push(FieldError::required("spec.conversion.conversionReviewVersions", ""));
             }
         }
-        other => out.push(FieldError::not_supported(
-            "spec.conversion.strategy",
-            &Value::from(other),
-            &["None", "Webhook"],
-        )),
+        other => {
+            out.push(FieldError::not_supported("spec.conversion.strategy", &Value::from(other), &["None", "Webhook"]))
+        }
     }
 }
 

@@ -30,9 +30,12 @@ pub(super) fn of(resources: &[Arc<Resource>]) -> Value {
         }
         out[&collection] = all;
         let mut one = json!({});
-        for (verb, method, action) in
-            [("get", "get", "get"), ("update", "put", "put"), ("patch", "patch", "patch"), ("delete", "delete", "delete")]
-        {
+        for (verb, method, action) in [
+            ("get", "get", "get"),
+            ("update", "put", "put"),
+            ("patch", "patch", "patch"),
+            ("delete", "delete", "delete"),
+        ] {
             if resource.allows(verb) {
                 one[method] = operation(resource, verb, action);
             }
@@ -68,7 +71,9 @@ fn operation(resource: &Resource, verb: &str, action: &str) -> Value {
             parameters.push(parameter("force", "boolean"));
         }
         "list" => {
-            parameters.extend(["labelSelector", "fieldSelector", "continue", "resourceVersion"].map(|name| parameter(name, "string")));
+            parameters.extend(
+                ["labelSelector", "fieldSelector", "continue", "resourceVersion"].map(|name| parameter(name, "string")),
+            );
             parameters.push(parameter("limit", "integer"));
             parameters.push(parameter("watch", "boolean"));
         }
@@ -88,9 +93,12 @@ fn operation(resource: &Resource, verb: &str, action: &str) -> Value {
     });
     let bodies: &[&str] = match verb {
         "create" | "update" => &["application/json", "application/yaml"],
-        "patch" => {
-            &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml", "application/strategic-merge-patch+json"]
-        }
+        "patch" => &[
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/apply-patch+yaml",
+            "application/strategic-merge-patch+json",
+        ],
         _ => &[],
     };
     if !bodies.is_empty() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::kinds::{Resource, Source};
-use crate::schema::builtin::{self, Note, OBJECT_META};
 use crate::schema::ListType;
+use crate::schema::builtin::{self, Note, OBJECT_META};
 
 /// Returns the name of a kind's schema.
 pub(super) fn name(resource: &Resource) -> String {
@@ -70,12 +70,21 @@ fn list(resource: &Resource, item: &str) -> Value {
 fn custom_schema(schema: &Value) -> Value {
     let mut out = schema.clone();
     if let Some(fields) = out.get_mut("properties").and_then(Value::as_object_mut) {
-        fields.insert("apiVersion".to_owned(), json!({"type": "string", "description":
-            "APIVersion defines the versioned schema of this representation of an object."}));
-        fields.insert("kind".to_owned(), json!({"type": "string", "description":
-            "Kind is a string value representing the REST resource this object represents."}));
-        fields.insert("metadata".to_owned(), json!({"description": "Standard object's metadata.",
-            "allOf": [{"$ref": format!("#/components/schemas/{OBJECT_META}")}]}));
+        fields.insert(
+            "apiVersion".to_owned(),
+            json!({"type": "string", "description":
+            "APIVersion defines the versioned schema of this representation of an object."}),
+        );
+        fields.insert(
+            "kind".to_owned(),
+            json!({"type": "string", "description":
+            "Kind is a string value representing the REST resource this object represents."}),
+        );
+        fields.insert(
+            "metadata".to_owned(),
+            json!({"description": "Standard object's metadata.",
+            "allOf": [{"$ref": format!("#/components/schemas/{OBJECT_META}")}]}),
+        );
     }
     out
 }
@@ -86,7 +95,9 @@ fn enriched(name: &str, mut schema: Value) -> Value {
     let notes = builtin::notes();
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         for (key, field) in fields {
-            if let Some(note) = notes.iter().find(|((owner, own), _)| *owner == name && *own == key).map(|(_, note)| note) {
+            if let Some(note) =
+                notes.iter().find(|((owner, own), _)| *owner == name && *own == key).map(|(_, note)| note)
+            {
                 add(field, note);
             }
         }

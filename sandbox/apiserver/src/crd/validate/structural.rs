@@ -17,13 +17,18 @@ enum Role {
 /// Checks a schema.
 pub(super) fn check(schema: &Value, path: &str, out: &mut Vec<FieldError>) {
     if json::text(schema, &["type"]) != "object" && !json::text(schema, &["type"]).is_empty() {
-        out.push(FieldError::invalid_text(format!("{path}.type"), json::text(schema, &["type"]), "must be object at the root"));
+        out.push(FieldError::invalid_text(
+            format!("{path}.type"),
+            json::text(schema, &["type"]),
+            "must be object at the root",
+        ));
     }
     if let Some(metadata) = json::at(schema, &["properties", "metadata"]) {
         let fields = metadata.get("properties").and_then(Value::as_object);
         let more = fields.into_iter().flatten().any(|(key, _)| !matches!(key.as_str(), "name" | "generateName"));
         if more {
-            let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            let detail =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
             out.push(FieldError::forbidden(format!("{path}.properties[metadata]"), detail));
         }
     }
@@ -57,7 +62,9 @@ fn walk(schema: &Value, path: &str, role: Role, out: &mut Vec<FieldError>) {
         out.push(FieldError::forbidden(format!("{path}.additionalProperties"), detail));
     }
     let fields = schema.get("properties").and_then(Value::as_object);
-    if fields.is_some_and(|fields| !fields.is_empty()) && schema.get("additionalProperties").is_some_and(|v| !v.is_null()) {
+    if fields.is_some_and(|fields| !fields.is_empty())
+        && schema.get("additionalProperties").is_some_and(|v| !v.is_null())
+    {
         let detail = "additionalProperties and properties are mutual exclusive";
         out.push(FieldError::forbidden(format!("{path}.additionalProperties"), detail));
     }
