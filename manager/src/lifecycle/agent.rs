@@ -39,7 +39,8 @@ pub(super) fn show(look: &mut Look<'_>) {
 }
 
 fn connected(look: &mut Look<'_>, session: &Session) {
-    let message = format!("connected over {} since {}", session.transport, clock::to_seconds(session.since));
+    let (since, rtt_ms) = since(look, session);
+    let message = format!("connected over {} since {}", session.transport, since.0);
     look.set(AGENT_CONNECTED, ConditionStatus::True, Reason::Connected, message);
     let version = match &look.facts.agent.health {
         Observed::Known(health) => Some(health.agent_version.clone()).filter(|version| !version.is_empty()),
@@ -47,14 +48,22 @@ fn connected(look: &mut Look<'_>, session: &Session) {
     };
     look.status.agent = Some(AgentStatus {
         connected: true,
-        since: Some(time(session.since)),
+        since: Some(since),
         transport: Some(session.transport.clone()),
         version,
-        rtt_ms: session.rtt_ms,
+        rtt_ms,
         last_seen: None,
         last_error: look.stored.agent.as_ref().and_then(|agent| agent.last_error.clone()),
         certificate_expires: session.certificate_expires.map(time),
     });
+}
+
+/// Since when the agent is connected, and the round trip of then. A session that came back right after a manager's start
+/// goes on with the one that the status tells of: a restart of the manager is no change of the agent's connection.
+fn since(look: &Look<'_>, session: &Session) -> (Time, Option<u32>) {
+    let stored = look.stored.agent.as_ref().filter(|agent| agent.connected && session.since < grace_ends(look));
+    let went_on = stored.and_then(|agent| Some((agent.since.clone()?, agent.rtt_ms)));
+    went_on.unwrap_or_else(|| (time(session.since), session.rtt_ms))
 }
 
 fn absent(look: &mut Look<'_>) {
