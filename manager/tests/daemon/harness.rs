@@ -40,13 +40,18 @@ pub struct Daemon {
 impl World {
     /// An API server without our resources.
     pub async fn empty() -> Self {
-        let server =
-            ApiServer::new(Config { controllers: true, ..Config::default() }).expect("an API server");
+        let server = ApiServer::new(Config { controllers: true, ..Config::default() }).expect("an API server");
         let serving = server.serve("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
         let folder = tempfile::tempdir().expect("a folder");
         let kubeconfig = server.kubeconfig(&serving.addr()).expect("a kubeconfig");
         std::fs::write(folder.path().join("kubeconfig"), kubeconfig).expect("a file");
-        Self { client: server.client(), _server: server, _serving: serving, folder, ports: [(); 3].map(|()| free_port()) }
+        Self {
+            client: server.client(),
+            _server: server,
+            _serving: serving,
+            folder,
+            ports: [(); 3].map(|()| free_port()),
+        }
     }
 
     /// One with our resources.
@@ -133,7 +138,12 @@ impl World {
     }
 
     /// Waits until a cluster satisfies `wanted`.
-    pub async fn cluster_when(&self, name: &str, what: &str, wanted: impl Fn(&LatticeCluster) -> bool) -> LatticeCluster {
+    pub async fn cluster_when(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&LatticeCluster) -> bool,
+    ) -> LatticeCluster {
         until(&format!("{name}: {what}"), async || self.clusters().get(name).await.ok().filter(&wanted)).await
     }
 
@@ -215,7 +225,6 @@ impl World {
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
-
 }
 
 impl Daemon {
@@ -286,9 +295,10 @@ pub fn phase(cluster: &LatticeCluster) -> &'static str {
 /// Status and reason of a condition.
 pub fn condition(cluster: &LatticeCluster, type_: &str) -> (String, String, String) {
     let conditions = cluster.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-    conditions.into_iter().find(|c| c.type_ == type_).map_or_else(Default::default, |c| {
-        (c.status.to_string(), c.reason, c.message)
-    })
+    conditions
+        .into_iter()
+        .find(|c| c.type_ == type_)
+        .map_or_else(Default::default, |c| (c.status.to_string(), c.reason, c.message))
 }
 
 /// Waits until `look` finds something.

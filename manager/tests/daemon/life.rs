@@ -136,9 +136,8 @@ async fn a_wrong_spec_stays_pending_and_creates_nothing() {
     let mut cluster = super::harness::cluster("backend");
     cluster.spec.nodes.worker_pools.get_mut("default").expect("a pool").replicas = Some(30);
     world.clusters().create(&Default::default(), &cluster).await.expect("the schema cannot know it");
-    let refused = world
-        .cluster_when("backend", "is refused", |cluster| condition(cluster, "Validated").0 == "False")
-        .await;
+    let refused =
+        world.cluster_when("backend", "is refused", |cluster| condition(cluster, "Validated").0 == "False").await;
     assert_eq!(phase(&refused), "Pending");
     let (_, reason, message) = condition(&refused, "Validated");
     assert_eq!(reason, "AddressPoolTooSmall");

@@ -17,9 +17,8 @@ async fn a_poisoned_cluster_is_quarantined_and_the_others_never_notice() {
     for name in ["a", "b", "c"] {
         world.cluster_when(name, "is Provisioning", |cluster| phase(cluster) == "Provisioning").await;
     }
-    let left_alone = world
-        .cluster_when("poison", "is quarantined", |cluster| condition(cluster, "Ready").1 == "Quarantined")
-        .await;
+    let left_alone =
+        world.cluster_when("poison", "is quarantined", |cluster| condition(cluster, "Ready").1 == "Quarantined").await;
     assert_eq!(condition(&left_alone, "Ready").0, "False");
     assert!(condition(&left_alone, "Ready").2.contains("panicked 5 times"), "{:?}", condition(&left_alone, "Ready"));
     for name in ["a", "b", "c"] {
