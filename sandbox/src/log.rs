@@ -7,7 +7,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What is logged: our own rooms in detail, everything else when it is wrong.
-const FILTER: &str = "warn,lattice_sandbox=debug,lattice_nodes=info,lattice_apiserver=info,kube_runtime=error";
+const FILTER: &str =
+    "warn,kube_client=off,lattice_sandbox=debug,lattice_nodes=info,lattice_apiserver=info,kube_runtime=error";
 
 /// Starts to log to a file; without one nothing is logged.
 pub(crate) fn start(path: &Path) {

@@ -1,8 +1,9 @@
 //! What the controllers know of the API: fed by watches, and by the answers to their own writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use kube::api::DynamicObject;
 
 use super::kind::Kind;
@@ -26,7 +27,14 @@ impl Key {
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     objects: Mutex<BTreeMap<Key, Arc<DynamicObject>>>,
+    /// When each life of an object was seen first: creation timestamps have whole seconds only.
+    seen: Mutex<BTreeMap<Key, (Option<String>, Timestamp)>>,
+    /// Lives that have ended, last ones last: the answer to a write may come after the news of the end.
+    ended: Mutex<VecDeque<String>>,
 }
+
+/// Ended lives that are remembered. Too few: an object that is gone comes back as a ghost.
+const ENDED_MAX: usize = 1024;
 
 impl Cache {
     /// Reads one object.
@@ -60,6 +68,16 @@ impl Cache {
         if objects.get(&key).is_some_and(|old| version(old) >= version(&object) && same_life(old, &object)) {
             return Taken::Stale;
         }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.iter().rev().any(|uid| Some(uid) == object.metadata.uid.as_ref()) {
+            return Taken::Stale;
+        }
+        drop(ended);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.get(&key).is_none_or(|(uid, _)| *uid != object.metadata.uid) {
+            seen.insert(key.clone(), (object.metadata.uid.clone(), lattice_protocol::clock::now()));
+        }
+        drop(seen);
         let object = Arc::new(object);
         let before = objects.insert(key, Arc::clone(&object));
         Taken::New { before, object }
@@ -69,7 +87,23 @@ impl Cache {
     pub(crate) fn remove(&self, key: &Key, last: Option<&DynamicObject>) -> Option<Arc<DynamicObject>> {
         let mut objects = self.lock();
         let newer = objects.get(key).zip(last).is_some_and(|(known, last)| !same_life(known, last));
-        if newer { None } else { objects.remove(key) }
+        if let Some(uid) = last.and_then(|last| last.metadata.uid.clone()) {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            if ended.len() == ENDED_MAX {
+                ended.pop_front();
+            }
+            ended.push_back(uid);
+        }
+        if newer {
+            return None;
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        objects.remove(key)
+    }
+
+    /// When an object was seen first.
+    pub(crate) fn seen(&self, key: &Key) -> Option<Timestamp> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(|(_, at)| *at)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<DynamicObject>>> {
@@ -118,5 +152,6 @@ mod tests {
         );
         assert!(cache.remove(&key, Some(&object("u", "11"))).is_none(), "the end of the earlier life is old news");
         assert!(cache.remove(&key, Some(&object("v", "11"))).is_some());
+        assert!(matches!(cache.put(key, object("v", "10")), Taken::Stale), "what has ended does not come back");
     }
 }

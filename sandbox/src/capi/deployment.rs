@@ -53,7 +53,7 @@ pub(crate) fn decide(deployment: &Arc<DynamicObject>, view: &View<'_>) -> Plan {
     plan.conditions.push(pause);
     plan.conditions.push(deleting);
     if plan.body.as_ref().is_none_or(|body| body["metadata"].get("finalizers").is_none()) {
-        plan.status = Some(status(deployment, &cluster, &sets, machines.len()));
+        plan.status = Some(status(deployment, &cluster, &sets, &machines));
     }
     plan
 }
@@ -193,7 +193,7 @@ fn conditions(
     rolling: bool,
 ) -> Vec<Condition> {
     let wanted = if deployment.deleting() { 0 } else { replicas(deployment) };
-    let have = i64::try_from(machines.len()).unwrap_or(i64::MAX);
+    let have = counted(deployment, sets, machines);
     vec![
         available(deployment, sets),
         Condition::flag("RollingOut", rolling, "Rolling out Machines that are not up to date"),
@@ -229,7 +229,12 @@ fn available(deployment: &DynamicObject, sets: &[Arc<DynamicObject>]) -> Conditi
 }
 
 /// Counters are those of the sets; what nobody has counted stays absent.
-fn status(deployment: &DynamicObject, cluster: &DynamicObject, sets: &[Arc<DynamicObject>], machines: usize) -> Value {
+fn status(
+    deployment: &DynamicObject,
+    cluster: &DynamicObject,
+    sets: &[Arc<DynamicObject>],
+    machines: &[Arc<DynamicObject>],
+) -> Value {
     let mut status = Map::new();
     for field in ["replicas", "readyReplicas", "availableReplicas", "upToDateReplicas"] {
         let known: Vec<i64> = sets.iter().filter_map(|set| set.number(&format!("/status/{field}"))).collect();
@@ -237,7 +242,12 @@ fn status(deployment: &DynamicObject, cluster: &DynamicObject, sets: &[Arc<Dynam
             status.insert(field.to_owned(), known.iter().sum::<i64>().into());
         }
     }
-    let have = i64::try_from(machines).unwrap_or(i64::MAX);
+    let have = counted(deployment, sets, machines);
+    for field in ["replicas", "upToDateReplicas"] {
+        if let Some(count) = status.get_mut(field) {
+            *count = count.as_i64().unwrap_or(0).min(have).into();
+        }
+    }
     let wanted = if deployment.deleting() { 0 } else { replicas(deployment) };
     let phase = match have.cmp(&wanted) {
         std::cmp::Ordering::Less => "ScalingUp",
@@ -258,4 +268,12 @@ fn status(deployment: &DynamicObject, cluster: &DynamicObject, sets: &[Arc<Dynam
 
 fn replicas(object: &DynamicObject) -> i64 {
     object.number("/spec/replicas").unwrap_or(1)
+}
+
+/// Machines that the sets have counted; as before while new ones have not reported yet.
+fn counted(deployment: &DynamicObject, sets: &[Arc<DynamicObject>], machines: &[Arc<DynamicObject>]) -> i64 {
+    if machines.iter().any(|machine| machine.condition("Ready").is_none()) {
+        return deployment.number("/status/replicas").unwrap_or(0);
+    }
+    sets.iter().filter_map(|set| set.number("/status/replicas")).sum()
 }

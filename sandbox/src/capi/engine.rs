@@ -77,7 +77,7 @@ impl Capi {
                 remotes: Arc::new(Remotes::new(client.clone(), pace, wake)),
                 client,
                 cache: Cache::default(),
-                queue: Queue::new(pace.after(RECONCILE_EVERY)),
+                queue: Queue::new(pace.after(RECONCILE_EVERY), interval),
                 machines: config.machines,
                 pace,
             }
@@ -164,17 +164,16 @@ async fn work(world: Arc<World>) {
         let key = world.queue.next().await;
         let known = world.cache.get(key.kind, &key.namespace, &key.name);
         let forget = known.is_none();
-        if let Some(object) = known
-            && let Err(error) = world.reconcile(key.kind, object).await
-        {
-            let wait = world.pace.after(5.0).max(RETRY_MIN);
-            tracing::debug!(
-                kind = key.kind.name(),
-                name = key.name,
-                error = &error as &dyn std::error::Error,
-                "reconcile failed"
-            );
-            world.queue.add(key.clone(), wait);
+        if let Some(object) = known {
+            match world.reconcile(key.kind, object).await {
+                Ok(()) => {}
+                Err(error) if error.is_gone() => world.queue.add(key.clone(), RETRY_MIN),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(kind = key.kind.name(), name = key.name, error, "reconcile failed");
+                    world.queue.add(key.clone(), world.pace.after(5.0).max(RETRY_MIN));
+                }
+            }
         }
         world.queue.done(&key, forget);
     }
@@ -245,8 +244,17 @@ impl World {
                     self.wake_cluster(&(namespace.to_owned(), object.name().to_owned()));
                 }
             }
-            Kind::ControlPlane => self.wake_kind(Kind::Set, namespace),
-            Kind::Machine => self.wake_kind(Kind::HealthCheck, namespace),
+            Kind::Machine => {
+                self.wake_kind(Kind::HealthCheck, namespace);
+                if let Some(deployment) = object.label("cluster.x-k8s.io/deployment-name") {
+                    self.wake(Kind::Deployment, namespace, deployment);
+                }
+                // A machine's parts carry its name.
+                self.wake(Kind::Bootstrap, namespace, object.name());
+                for provider in Provider::ALL {
+                    self.wake(Kind::InfraMachine(provider), namespace, object.name());
+                }
+            }
             _ => {}
         }
         if let Some(cluster) = object.cluster_name().filter(|_| kind != Kind::Cluster) {
@@ -261,10 +269,24 @@ impl World {
         }
     }
 
+    fn wake(&self, kind: Kind, namespace: &str, name: &str) {
+        if self.cache.get(kind, namespace, name).is_some() {
+            self.queue.add(Key::new(kind, namespace, name), Duration::ZERO);
+        }
+    }
+
     fn wake_kind(&self, kind: Kind, namespace: &str) {
         for object in self.cache.list(kind, namespace) {
             self.queue.add(Key::new(kind, namespace, object.name()), Duration::ZERO);
         }
+    }
+}
+
+/// How often an object is looked at, in units of one reconcile.
+fn interval(key: &Key, unit: Duration) -> Duration {
+    match key.kind {
+        Kind::HealthCheck => unit * super::health_check::LOOK_EVERY_UNITS,
+        _ => unit,
     }
 }
 

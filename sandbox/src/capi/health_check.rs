@@ -11,8 +11,8 @@ use super::object::{Look as _, owner};
 use super::plan::{Plan, Step, paused};
 use super::view::View;
 
-/// Seconds of life between a health check's looks.
-const LOOK_EVERY: f64 = 15.0;
+/// Reconciles of other objects that one of a health check is as long as.
+pub(crate) const LOOK_EVERY_UNITS: u32 = 15;
 
 pub(crate) fn decide(check: &Arc<DynamicObject>, view: &View<'_>) -> Plan {
     if check.deleting() {
@@ -21,12 +21,7 @@ pub(crate) fn decide(check: &Arc<DynamicObject>, view: &View<'_>) -> Plan {
     let Some(cluster) = view.cluster(check) else { return Plan::default() };
     let (pause, alone) = paused(check, Some(&cluster));
     if alone {
-        let again = Some(view.pace.poll(LOOK_EVERY));
-        return Plan { conditions: vec![pause], again, ..Plan::default() };
-    }
-    let left = view.left(check, LOOK_EVERY);
-    if !left.is_zero() {
-        return Plan::wait(left);
+        return Plan { conditions: vec![pause], ..Plan::default() };
     }
     let mut machines = view.of_cluster(Kind::Machine, &cluster);
     machines.retain(|machine| selected(check, machine));

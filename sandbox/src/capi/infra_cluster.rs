@@ -12,7 +12,7 @@ use super::object::Look as _;
 use super::plan::{Plan, paused};
 use super::view::View;
 
-/// Seconds of life until the infrastructure of a cluster is there.
+/// Seconds of life until the infrastructure of a cluster is there, for providers that ask a remote system.
 const PROVISION: f64 = 10.0;
 /// Seconds of life between two looks at infrastructure that is stuck.
 const LOOK_EVERY: f64 = 30.0;
@@ -44,7 +44,10 @@ pub(crate) fn decide(provider: Provider, infra: &Arc<DynamicObject>, view: &View
         plan.again = Some(view.pace.poll(LOOK_EVERY));
         return plan;
     }
-    let left = view.left(infra, PROVISION);
+    let left = match provider {
+        Provider::Dev => std::time::Duration::ZERO,
+        Provider::Proxmox => view.left(kind, infra, PROVISION),
+    };
     if !left.is_zero() {
         plan.conditions.extend(ready(provider, Some("waiting for the infrastructure provider")));
         plan.again = Some(left);

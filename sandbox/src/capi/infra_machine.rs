@@ -75,7 +75,7 @@ fn reconcile(
             plan.status = Some(status);
         }
     }
-    plan.conditions = conditions(provider, &stage, master);
+    plan.conditions = conditions(provider, &stage, master, provisioned);
     plan
 }
 
@@ -153,14 +153,16 @@ fn provider_id(provider: Provider, infra: &DynamicObject) -> String {
 }
 
 /// `Ready` and what it sums up.
-fn conditions(provider: Provider, stage: &Stage, master: bool) -> Vec<Condition> {
+///
+/// What comes after the machine itself is told once the machine is.
+fn conditions(provider: Provider, stage: &Stage, master: bool, provisioned: bool) -> Vec<Condition> {
     let mut parts = vec![match stage {
         Stage::Waiting(reason, message) => Condition::no("VMProvisioned", reason, *message),
         Stage::Up(_) => Condition::yes("VMProvisioned", "Provisioned"),
     }];
     if provider == Provider::Dev {
         let (node, api) = match stage {
-            Stage::Up(Power::Running { node, api_server, .. }) => (*node, *api_server),
+            Stage::Up(Power::Running { node, api_server, .. }) if provisioned => (*node, *api_server),
             _ => (false, false),
         };
         let wait = if matches!(stage, Stage::Up(_)) { "WaitingForStartupTimeout" } else { "WaitingForVMProvisioned" };

@@ -88,9 +88,18 @@ fn reconcile(machine: &Arc<DynamicObject>, parts: &Parts, view: &View<'_>) -> Pl
         (_, _, true) => "Provisioning",
         _ => "Pending",
     };
-    plan.status =
-        Some(status(machine, phase, bootstrapped, infra.map(|(_, infra)| infra.as_ref()), node.map(Arc::as_ref)));
+    let infra = infra.map(|(_, infra)| infra.as_ref());
+    let mut status = status(machine, phase, bootstrapped, infra, node.map(Arc::as_ref));
+    if observes(machine, view) {
+        status["observedGeneration"] = machine.generation().into();
+    }
+    plan.status = Some(status);
     plan
+}
+
+/// Whether a reconcile gets far enough to note the generation: with a machine there, only when its Node can be looked for.
+fn observes(machine: &DynamicObject, view: &View<'_>) -> bool {
+    machine.text("/spec/providerID").is_none() || (view.remote.initialized && view.remote.connected)
 }
 
 /// Writes labels and annotations to the Node, and takes the taint away.
@@ -148,7 +157,6 @@ fn status(
 ) -> Value {
     let mut status = Map::new();
     status.insert("phase".to_owned(), phase.into());
-    status.insert("observedGeneration".to_owned(), machine.generation().into());
     if machine.text("/status/phase") != Some(phase) {
         let now = lattice_protocol::clock::to_seconds(lattice_protocol::clock::now());
         status.insert("lastUpdated".to_owned(), now.to_string().into());

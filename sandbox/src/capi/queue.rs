@@ -12,9 +12,9 @@ use tokio::time::Instant;
 ///
 /// - **Guarantee**: a key that is added while it is worked on is worked on again.
 /// - **Bound**: it holds each key at most once.
-#[derive(Debug)]
 pub(crate) struct Queue<K> {
-    interval: Duration,
+    interval: fn(&K, Duration) -> Duration,
+    unit: Duration,
     state: Mutex<State<K>>,
     changed: Notify,
 }
@@ -29,8 +29,8 @@ struct State<K> {
 }
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
-    /// Makes a queue that hands a key out at most once per `interval`.
-    pub(crate) fn new(interval: Duration) -> Self {
+    /// Makes a queue that hands a key out at most once per `interval(key, unit)`.
+    pub(crate) fn new(unit: Duration, interval: fn(&K, Duration) -> Duration) -> Self {
         let state = State {
             due: BTreeSet::new(),
             when: HashMap::new(),
@@ -38,15 +38,18 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             again: BTreeMap::new(),
             last: HashMap::new(),
         };
-        Self { interval, state: Mutex::new(state), changed: Notify::new() }
+        Self { interval, unit, state: Mutex::new(state), changed: Notify::new() }
     }
 
     /// Adds a key, to be handed out after `delay` or when its interval is over, whichever is later.
     pub(crate) fn add(&self, key: K, delay: Duration) {
         let now = Instant::now();
         let mut state = self.lock();
-        let earliest = state.last.get(&key).map_or(now, |last| *last + self.interval);
-        let at = (now + delay).max(earliest);
+        let at = match state.last.get(&key) {
+            // A moment's wait lets what belongs together arrive together.
+            Some(last) => (now + delay.max(self.unit / 2)).max(*last + (self.interval)(&key, self.unit)),
+            None => now + delay,
+        };
         if state.busy.contains(&key) {
             let slot = state.again.entry(key).or_insert(at);
             *slot = (*slot).min(at);
@@ -101,7 +104,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             state.last.remove(key);
         }
         if let Some(at) = again {
-            let earliest = state.last.get(key).map_or(at, |last| *last + self.interval);
+            let earliest = state.last.get(key).map_or(at, |last| *last + (self.interval)(key, self.unit));
             state.schedule(key.clone(), at.max(earliest));
         }
         drop(state);
@@ -134,7 +137,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_waits_for_its_interval_and_is_held_once() {
-        let queue = Queue::new(Duration::from_secs(1));
+        let queue = Queue::new(Duration::from_secs(1), |_, unit| unit);
         queue.add("a", Duration::ZERO);
         queue.add("a", Duration::ZERO);
         let start = Instant::now();
@@ -150,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_earlier_of_two_times_counts() {
-        let queue = Queue::new(Duration::ZERO);
+        let queue = Queue::new(Duration::ZERO, |_, unit| unit);
         queue.add("a", Duration::from_secs(50));
         queue.add("a", Duration::from_secs(5));
         let start = Instant::now();

@@ -38,11 +38,12 @@ pub(crate) fn decide(set: &Arc<DynamicObject>, view: &View<'_>) -> Plan {
         blocked = scale(&mut plan, set, &cluster, &machines, view);
         Condition::flag("Deleting", false, "")
     };
-    plan.conditions = conditions(set, &machines, blocked.as_deref());
+    let created = plan.steps.iter().filter(|step| matches!(step, Step::Create(Kind::Machine, _))).count();
+    plan.conditions = conditions(set, &machines, created, blocked.as_deref());
     plan.conditions.push(pause);
     plan.conditions.push(deleting);
     if plan.body.is_none() {
-        plan.status = Some(status(set, &machines));
+        plan.status = Some(status(set, &machines, created));
     }
     plan
 }
@@ -153,23 +154,33 @@ fn delete(plan: &mut Plan, set: &DynamicObject, machines: &[Arc<DynamicObject>])
     Condition::new("Deleting", Status::True, "Deleting", message)
 }
 
-fn conditions(set: &DynamicObject, machines: &[Arc<DynamicObject>], blocked: Option<&str>) -> Vec<Condition> {
+/// Machines that this reconcile creates count, and have reported nothing yet.
+fn conditions(
+    set: &DynamicObject,
+    machines: &[Arc<DynamicObject>],
+    created: usize,
+    blocked: Option<&str>,
+) -> Vec<Condition> {
     let wanted = if set.deleting() { 0 } else { replicas(set) };
-    let have = i64::try_from(machines.len()).unwrap_or(i64::MAX);
+    let have = i64::try_from(machines.len() + created).unwrap_or(i64::MAX);
     let mut up = format!("Scaling up from {have} to {wanted} replicas");
     if let Some(why) = blocked {
         up = format!("{up} is blocked because:\n* {why}");
     }
+    let ready = match created {
+        0 => sum_machines("MachinesReady", "Ready", machines),
+        _ => Condition::unknown("MachinesReady", "ReadyUnknown", "Condition Ready not yet reported by new Machines"),
+    };
     vec![
         Condition::flag("Remediating", false, ""),
         Condition::flag("ScalingDown", have > wanted, format!("Scaling down from {have} to {wanted} replicas")),
         Condition::flag("ScalingUp", have < wanted, up),
-        sum_machines("MachinesReady", "Ready", machines),
+        ready,
         sum_machines("MachinesUpToDate", "UpToDate", machines),
     ]
 }
 
-fn status(set: &DynamicObject, machines: &[Arc<DynamicObject>]) -> Value {
+fn status(set: &DynamicObject, machines: &[Arc<DynamicObject>], created: usize) -> Value {
     let count = |condition: &str| machines.iter().filter(|one| one.is(condition) == Some("True")).count();
     let selector: Vec<String> = object(set.at("/spec/selector/matchLabels"))
         .iter()
@@ -177,7 +188,7 @@ fn status(set: &DynamicObject, machines: &[Arc<DynamicObject>]) -> Value {
         .map(|line| line.trim_start_matches("* ").replace(": ", "="))
         .collect();
     json!({
-        "replicas": machines.len(), "readyReplicas": count("Ready"), "availableReplicas": count("Available"),
+        "replicas": machines.len() + created, "readyReplicas": count("Ready"), "availableReplicas": count("Available"),
         "upToDateReplicas": count("UpToDate"), "observedGeneration": set.generation(), "selector": selector.join(","),
     })
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::DynamicObject;
 
-use super::cache::Cache;
+use super::cache::{Cache, Key};
 use super::kind::Kind;
 use super::machines::Machines;
 use super::object::{CLUSTER_LABEL, CONTROL_PLANE_LABEL, Look as _};
@@ -101,15 +101,15 @@ impl View<'_> {
         self.of_cluster(Kind::Machine, cluster).into_iter().partition(|one| one.label(CONTROL_PLANE_LABEL).is_some())
     }
 
-    /// Time that has passed since an object was created.
-    pub(crate) fn age(&self, object: &DynamicObject) -> Duration {
-        let created = object.metadata.creation_timestamp.as_ref().map_or(self.now, |time| time.0);
-        self.now.duration_since(created).try_into().unwrap_or(Duration::ZERO)
+    /// Time that has passed since an object was first seen.
+    pub(crate) fn age(&self, kind: Kind, object: &DynamicObject) -> Duration {
+        let seen = self.cache.seen(&Key::new(kind, object.namespace(), object.name())).unwrap_or(self.now);
+        self.now.duration_since(seen).try_into().unwrap_or(Duration::ZERO)
     }
 
     /// What is left of a delay that began with the object; zero once it is over.
-    pub(crate) fn left(&self, object: &DynamicObject, seconds: f64) -> Duration {
-        self.pace.after(seconds).saturating_sub(self.age(object))
+    pub(crate) fn left(&self, kind: Kind, object: &DynamicObject, seconds: f64) -> Duration {
+        self.pace.after(seconds).saturating_sub(self.age(kind, object))
     }
 }
 

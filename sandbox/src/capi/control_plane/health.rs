@@ -31,7 +31,8 @@ pub(super) fn machine_conditions(machines: &[Arc<DynamicObject>], initialized: b
         list.extend(GATES.iter().map(|name| gate(name, machine, initialized, view)));
         Step::Conditions(Kind::Machine, Arc::clone(machine), list)
     };
-    machines.iter().map(of).collect()
+    let adopted = machines.iter().filter(|machine| machine.has_finalizer(super::super::machine::FINALIZER));
+    adopted.map(of).collect()
 }
 
 fn gate(name: &str, machine: &DynamicObject, initialized: bool, view: &View<'_>) -> Condition {

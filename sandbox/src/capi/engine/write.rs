@@ -20,11 +20,16 @@ use super::World;
 /// Time that the writes of one step to a workload cluster may take.
 const REMOTE_MAX: Duration = Duration::from_secs(20);
 
+/// Writes of others in a row that one write gives way to.
+const CONFLICTS_MAX: usize = 5;
+
 /// Why a plan was not carried out to its end; the next look tries again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the API refused a write")]
     Api(#[source] Box<kube::Error>),
+    #[error("others wrote the object again and again")]
+    Conflicts,
     #[error("an object could not be encoded")]
     Encode(#[source] serde_json::Error),
     #[error("the workload cluster was not reached")]
@@ -33,6 +38,17 @@ pub(crate) enum Error {
     RemoteTimeout,
     #[error("the bootstrap data could not be made")]
     UserData(#[source] userdata::Error),
+}
+
+impl Error {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Error::Api(error) if matches!(error.as_ref(), kube::Error::Api(status) if status.reason == "Conflict"))
+    }
+
+    /// Whether the object was gone, which is no trouble: whoever waited for it is told.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Error::Api(error) if matches!(error.as_ref(), kube::Error::Api(status) if status.code == 404))
+    }
 }
 
 impl From<kube::Error> for Error {
@@ -91,15 +107,50 @@ impl World {
     async fn put_conditions(
         &self,
         kind: Kind,
-        object: Arc<DynamicObject>,
+        mut object: Arc<DynamicObject>,
         wanted: &[Condition],
         generation: i64,
     ) -> Result<Arc<DynamicObject>, Error> {
         let now = lattice_protocol::clock::now();
-        match conditions::merge(object.at("/status/conditions"), wanted, generation, now) {
-            None => Ok(object),
-            Some(list) => self.patch(kind, &object, json!({"status": {"conditions": list}}), true).await,
+        for _ in 0..CONFLICTS_MAX {
+            let Some(list) = conditions::merge(object.at("/status/conditions"), wanted, generation, now) else {
+                return Ok(object);
+            };
+            match self.write(kind, &object, json!({"status": {"conditions": list}}), true).await {
+                Err(error) if error.is_conflict() => object = self.again(kind, &object).await?,
+                done => return done,
+            }
         }
+        Err(Error::Conflicts)
+    }
+
+    /// Merge-patches; when somebody else wrote meanwhile, the same patch on what they left.
+    async fn patch(
+        &self,
+        kind: Kind,
+        object: &Arc<DynamicObject>,
+        body: Value,
+        status: bool,
+    ) -> Result<Arc<DynamicObject>, Error> {
+        let mut object = Arc::clone(object);
+        for _ in 0..CONFLICTS_MAX {
+            match self.write(kind, &object, body.clone(), status).await {
+                Err(error) if error.is_conflict() => object = self.again(kind, &object).await?,
+                done => return done,
+            }
+        }
+        Err(Error::Conflicts)
+    }
+
+    /// Reads an object again, the same life of it.
+    async fn again(&self, kind: Kind, object: &DynamicObject) -> Result<Arc<DynamicObject>, Error> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), object.namespace(), &kind.resource());
+        let fresh = api.get(object.name()).await?;
+        if fresh.metadata.uid != object.metadata.uid || fresh.deleting() != object.deleting() {
+            return Err(Error::Conflicts);
+        }
+        self.take(kind, fresh.clone());
+        Ok(Arc::new(fresh))
     }
 
     async fn step(
@@ -206,8 +257,8 @@ impl World {
         Ok(())
     }
 
-    /// Merge-patches under the version that was read, so that a decision on old facts is refused.
-    async fn patch(
+    /// Merge-patches under the version that was read, so that what others wrote is not lost.
+    async fn write(
         &self,
         kind: Kind,
         object: &DynamicObject,

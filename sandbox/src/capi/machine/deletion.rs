@@ -28,7 +28,11 @@ pub(super) fn decide(
 ) -> (Plan, Condition) {
     let (mut plan, reason, message) = step(machine, cluster, parts, view);
     if plan.body.is_none() {
-        plan.status = Some(json!({"phase": "Deleting", "observedGeneration": machine.generation()}));
+        let mut status = json!({"phase": "Deleting"});
+        if super::observes(machine, view) {
+            status["observedGeneration"] = machine.generation().into();
+        }
+        plan.status = Some(status);
     }
     (plan, Condition::new("Deleting", Status::True, reason, message))
 }
