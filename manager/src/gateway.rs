@@ -104,7 +104,7 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Identity(error) => error.reason(),
-            Self::Authority(ca::Error::Vault(error)) => error.reason(),
+            Self::Authority(ca::Error::Store(error)) => error.reason(),
             Self::Authority(_) | Self::Tls(_) | Self::Transport(_) | Self::Listen { .. } => Reason::InternalError,
         }
     }

@@ -68,8 +68,7 @@ impl Proxy {
     }
 
     fn session(&self, cluster: &ClusterName) -> Result<Arc<AgentSession>, Problem> {
-        let uid = self.0.identities.uid_of(cluster);
-        uid.and_then(|uid| self.0.sessions.get(&uid)).ok_or_else(|| Problem::AgentAway(cluster.clone()))
+        self.0.sessions.by_name(cluster).ok_or_else(|| Problem::AgentAway(cluster.clone()))
     }
 }
 

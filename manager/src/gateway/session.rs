@@ -37,8 +37,14 @@ pub struct AgentSession {
 /// The live session of each agent.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    live: Mutex<HashMap<ClusterUid, Arc<AgentSession>>>,
+    live: Mutex<Live>,
     generation: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    sessions: HashMap<ClusterUid, Arc<AgentSession>>,
+    names: HashMap<ClusterName, ClusterUid>,
 }
 
 impl AgentSession {
@@ -160,40 +166,55 @@ impl Sessions {
             name,
             session,
         });
-        let replaced = live.insert(uid, Arc::clone(&admitted));
+        live.names.insert(admitted.name.clone(), uid.clone());
+        let replaced = live.sessions.insert(uid, Arc::clone(&admitted));
         (admitted, replaced)
     }
 
     /// Removes an ended session; true when it was the live one.
     pub(super) fn remove(&self, ended: &AgentSession) -> bool {
         let mut live = self.lock();
-        let was_live = live.get(&ended.uid).is_some_and(|found| found.generation == ended.generation);
+        let was_live = live.sessions.get(&ended.uid).is_some_and(|found| found.generation == ended.generation);
         if was_live {
-            live.remove(&ended.uid);
+            live.sessions.remove(&ended.uid);
+            if live.names.get(&ended.name) == Some(&ended.uid) {
+                live.names.remove(&ended.name);
+            }
         }
         was_live
     }
 
     pub(super) fn get(&self, uid: &ClusterUid) -> Option<Arc<AgentSession>> {
-        self.lock().get(uid).filter(|session| session.close_reason().is_none()).cloned()
+        self.lock().open(uid)
+    }
+
+    pub(super) fn by_name(&self, name: &ClusterName) -> Option<Arc<AgentSession>> {
+        let live = self.lock();
+        live.names.get(name).and_then(|uid| live.open(uid))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().sessions.len()
     }
 
     /// Closes the live session of one agent. Its own task takes it off the list.
     pub(super) fn cut(&self, uid: &ClusterUid, code: CloseCode, why: &str) {
-        if let Some(session) = self.lock().get(uid) {
+        if let Some(session) = self.lock().sessions.get(uid) {
             session.close(code, why);
         }
     }
 
     pub(super) fn close_all(&self, code: CloseCode, why: &str) {
-        self.lock().values().for_each(|session| session.close(code, why));
+        self.lock().sessions.values().for_each(|session| session.close(code, why));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ClusterUid, Arc<AgentSession>>> {
+    fn lock(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    fn open(&self, uid: &ClusterUid) -> Option<Arc<AgentSession>> {
+        self.sessions.get(uid).filter(|session| session.close_reason().is_none()).cloned()
     }
 }

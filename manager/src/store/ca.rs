@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 pub use self::csr::{CsrRefused, SigningRequest};
-use super::vault::{self, Contents, LABEL_HOLDS, Vault};
+use super::vault::{Contents, LABEL_HOLDS, Vault};
 
 /// Secret that holds the CA, in `lattice-system`.
 pub const SECRET_NAME: &str = "lattice-ca";
@@ -43,7 +43,7 @@ const RACES_MAX: usize = 5;
 pub enum Error {
     /// The Secret cannot be read or made.
     #[error(transparent)]
-    Vault(#[from] vault::Error),
+    Store(#[from] super::Error),
     /// The Secret exists and lacks something.
     #[error("secret {SECRET_NAME} lacks {0}")]
     Missing(&'static str),
@@ -94,7 +94,7 @@ pub struct Issued {
 /// Reads the CA, or makes it when there is none yet. Of several managers that start at once, all get the same CA.
 ///
 /// # Errors
-/// [`Error::Vault`]; [`Error::Missing`], [`Error::Unusable`] or [`Error::OtherFleet`] for a Secret that is not ours.
+/// [`Error::Store`]; [`Error::Missing`], [`Error::Unusable`] or [`Error::OtherFleet`] for a Secret that is not ours.
 pub async fn load_or_create(
     vault: &dyn Vault,
     fleet: &TrustDomain,
@@ -111,11 +111,11 @@ pub async fn load_or_create(
                 tracing::info!(ca.pin = %made.pin, "certificate authority made");
                 return Ok(Arc::new(made));
             }
-            Err(error @ vault::Error::Conflict(_)) => conflict = Some(error),
+            Err(error) if error.is_conflict() => conflict = Some(error),
             Err(error) => return Err(error.into()),
         }
     }
-    Err(conflict.map_or(Error::Missing(KEY_CERTIFICATE), Error::Vault))
+    Err(conflict.map_or(Error::Missing(KEY_CERTIFICATE), Error::Store))
 }
 
 impl CertificateAuthority {

@@ -21,7 +21,7 @@ use lattice_protocol::token::JoinToken;
 use self::record::{Admission, Record};
 pub use self::record::{Refusal, Unpinned};
 use super::ca::{self, CertificateAuthority, SigningRequest};
-use super::vault::{self, Contents, LABEL_HOLDS, Vault, Version};
+use super::vault::{Contents, Entry, LABEL_HOLDS, Vault, Version};
 
 /// What [`LABEL_HOLDS`] says on these Secrets.
 const HOLDS: &str = "identity";
@@ -34,7 +34,7 @@ const RACES_MAX: usize = 8;
 pub enum Error {
     /// The parent's API failed.
     #[error(transparent)]
-    Vault(#[from] vault::Error),
+    Store(#[from] super::Error),
     /// The Secret's content is not what this version writes.
     #[error("secret {name} holds no identity that this version can read")]
     Unreadable {
@@ -56,7 +56,7 @@ impl Error {
     /// The reason that a condition shows for it.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Vault(error) => error.reason(),
+            Self::Store(error) => error.reason(),
             Self::Unreadable { .. } | Self::Sign(_) => Reason::InternalError,
             Self::Refused(_) => Reason::EnrolmentRefused,
         }
@@ -95,7 +95,11 @@ pub struct IdentityStore {
     vault: Arc<dyn Vault>,
     ca: Arc<CertificateAuthority>,
     held: Mutex<HashMap<ClusterUid, Held>>,
+    /// Changes of one identity follow each other in this process, so that what is held never goes back.
+    turns: Mutex<HashMap<ClusterUid, Arc<Turn>>>,
 }
+
+type Turn = tokio::sync::Mutex<()>;
 
 #[derive(Clone, Debug)]
 struct Held {
@@ -109,7 +113,7 @@ impl IdentityStore {
     /// Reads every identity. A Secret that cannot be read is logged and left out: its agent is refused, the others go on.
     ///
     /// # Errors
-    /// [`Error::Vault`].
+    /// [`Error::Store`].
     pub async fn open(vault: Arc<dyn Vault>, ca: Arc<CertificateAuthority>) -> Result<Self, Error> {
         let mut held = HashMap::new();
         for entry in vault.list(HOLDS).await? {
@@ -118,14 +122,14 @@ impl IdentityStore {
                 Err(error) => tracing::error!(secret = entry.name, error = %error, "an identity cannot be read"),
             }
         }
-        Ok(Self { vault, ca, held: Mutex::new(held) })
+        Ok(Self { vault, ca, held: Mutex::new(held), turns: Mutex::default() })
     }
 
     /// Sees to it that the cluster has a join token, unless one was used. `delivered` is the token that its nodes will
     /// find; when it is not the stored one, a new one replaces both.
     ///
     /// # Errors
-    /// [`Error::Vault`]; [`Refusal::Revoked`] for a cluster that is being deleted.
+    /// [`Error::Store`]; [`Refusal::Revoked`] for a cluster that is being deleted.
     pub async fn ensure_token(
         &self,
         cluster: &ClusterName,
@@ -154,7 +158,7 @@ impl IdentityStore {
     /// Gives the holder of a join token its certificate.
     ///
     /// # Errors
-    /// [`Error::Refused`]; [`Error::Vault`] or [`Error::Sign`], after which the same request may be sent again.
+    /// [`Error::Refused`]; [`Error::Store`] or [`Error::Sign`], after which the same request may be sent again.
     pub async fn enrol(
         &self,
         cluster: &ClusterName,
@@ -198,6 +202,10 @@ impl IdentityStore {
         Ok((uid.clone(), record.cluster.clone()))
     }
 
+    fn turn(&self, uid: &ClusterUid) -> Arc<Turn> {
+        Arc::clone(self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.clone()).or_default())
+    }
+
     /// The uid that a name stands for, where the cluster has an identity.
     pub fn uid_of(&self, cluster: &ClusterName) -> Option<ClusterUid> {
         self.by_name(cluster).map(|record| record.uid)
@@ -206,7 +214,7 @@ impl IdentityStore {
     /// Takes a cluster's identity away: its token and its certificates mean nothing from here on. Fine when it has none.
     ///
     /// # Errors
-    /// [`Error::Vault`]; the identity may then still be in force.
+    /// [`Error::Store`]; the identity may then still be in force.
     pub async fn revoke(&self, uid: &ClusterUid, now: Timestamp) -> Result<(), Error> {
         self.change(uid, |record| {
             let next = record.cloned().map(|mut record| {
@@ -221,10 +229,13 @@ impl IdentityStore {
     /// Forgets a cluster, once nothing of it is left.
     ///
     /// # Errors
-    /// [`Error::Vault`].
+    /// [`Error::Store`].
     pub async fn forget(&self, uid: &ClusterUid) -> Result<(), Error> {
+        let turn = self.turn(uid);
+        let _turn = turn.lock().await;
         self.vault.delete(&secret_name(uid)).await?;
         self.lock().remove(uid);
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         Ok(())
     }
 
@@ -235,19 +246,24 @@ impl IdentityStore {
         uid: &ClusterUid,
         step: impl Fn(Option<&Record>) -> Result<(Option<Record>, T), Refusal>,
     ) -> Result<T, Error> {
+        let turn = self.turn(uid);
+        let _turn = turn.lock().await;
         let mut seen = self.lock().get(uid).cloned();
         if seen.as_ref().is_some_and(|held| held.stale) {
             seen = self.read(uid).await?;
         }
-        let mut lost = None;
-        for _ in 0..RACES_MAX {
+        let mut round = 0;
+        loop {
+            round += 1;
             let (next, outcome) = step(seen.as_ref().map(|held| &held.record))?;
             let Some(next) = next.filter(|next| seen.as_ref().is_none_or(|held| held.record != *next)) else {
                 return Ok(outcome);
             };
             match self.write(uid, seen.as_ref(), &next).await {
                 Ok(()) => return Ok(outcome),
-                Err(Error::Vault(error @ vault::Error::Conflict(_))) => lost = Some(error),
+                // A Secret that vanished under a replace is a lost race as well.
+                Err(Error::Store(error))
+                    if round < RACES_MAX && (error.is_conflict() || error.is_not_found()) => {}
                 Err(error) => {
                     self.mark_stale(uid, &next);
                     return Err(error);
@@ -255,7 +271,6 @@ impl IdentityStore {
             }
             seen = self.read(uid).await?;
         }
-        Err(lost.unwrap_or_else(|| vault::Error::Conflict(secret_name(uid))).into())
     }
 
     async fn write(&self, uid: &ClusterUid, seen: Option<&Held>, next: &Record) -> Result<(), Error> {
@@ -304,7 +319,7 @@ impl IdentityStore {
 }
 
 impl Held {
-    fn from_entry(entry: &vault::Entry) -> Result<Self, Error> {
+    fn from_entry(entry: &Entry) -> Result<Self, Error> {
         let bytes = entry.contents.data.get(KEY_RECORD).map_or(&[][..], Vec::as_slice);
         let record =
             serde_json::from_slice(bytes).map_err(|source| Error::Unreadable { name: entry.name.clone(), source })?;

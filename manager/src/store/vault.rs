@@ -4,52 +4,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 
 use futures::future::BoxFuture;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
-use kube::{Api, Client};
-use lattice_protocol::reason::Reason;
 use zeroize::Zeroize as _;
+
+use super::{Error, FIELD_MANAGER, Store};
 
 /// Most Secrets of one page of a list: each is a few KiB.
 const PAGE: u32 = 500;
 
 /// Label that says what a Secret of ours holds.
 pub const LABEL_HOLDS: &str = "lattice.dev/holds";
-
-/// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Somebody wrote in between, or made it first. Read again.
-    #[error("secret {0} was changed by somebody else")]
-    Conflict(String),
-    /// The API did not do it, or did not say whether it did.
-    #[error("cannot {verb} secret {name}")]
-    Api {
-        /// What was tried.
-        verb: &'static str,
-        /// Which Secret.
-        name: String,
-        /// The client's words.
-        #[source]
-        source: Box<kube::Error>,
-    },
-}
-
-impl Error {
-    /// The reason that a condition shows for it.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Conflict(_) => Reason::FieldConflict,
-            Self::Api { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) if status.code == 403 || status.code == 401 => Reason::AccessDenied,
-                _ => Reason::ApiUnavailable,
-            },
-        }
-    }
-}
 
 /// The content of one Secret. `Debug` names its keys only.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -81,9 +51,9 @@ pub trait Vault: fmt::Debug + Send + Sync {
     fn list<'a>(&'a self, holds: &'a str) -> BoxFuture<'a, Result<Vec<Entry>, Error>>;
     /// Reads one Secret.
     fn read<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Error>>;
-    /// Makes a Secret; [`Error::Conflict`] when it exists.
+    /// Makes a Secret; a conflict when it exists.
     fn create<'a>(&'a self, name: &'a str, contents: Contents) -> BoxFuture<'a, Result<Version, Error>>;
-    /// Replaces a Secret that is still at `version`; otherwise [`Error::Conflict`].
+    /// Replaces a Secret that is still at `version`; otherwise a conflict.
     fn replace<'a>(
         &'a self,
         name: &'a str,
@@ -95,15 +65,35 @@ pub trait Vault: fmt::Debug + Send + Sync {
 }
 
 /// The Secrets of one namespace of the parent.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct KubeVault {
-    api: Api<Secret>,
+    store: Store,
+    namespace: String,
 }
 
 impl KubeVault {
     /// Uses the Secrets of `namespace`.
-    pub fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace) }
+    pub fn new(store: Store, namespace: &str) -> Self {
+        Self { store, namespace: namespace.to_owned() }
+    }
+
+    fn api(&self) -> Api<Secret> {
+        Api::namespaced(self.store.client.clone(), &self.namespace)
+    }
+
+    fn object(&self, name: &str) -> String {
+        format!("Secret {}/{name}", self.namespace)
+    }
+
+    async fn write(
+        &self,
+        verb: &'static str,
+        name: &str,
+        call: impl Future<Output = Result<Secret, kube::Error>>,
+    ) -> Result<Version, Error> {
+        self.store.fence.check()?;
+        let written = self.store.write(verb, &self.object(name), call).await?;
+        Ok(Version(written.metadata.resource_version.unwrap_or_default()))
     }
 }
 
@@ -113,7 +103,7 @@ impl Vault for KubeVault {
             let mut params = ListParams::default().labels(&format!("{LABEL_HOLDS}={holds}")).limit(PAGE);
             let mut found = Vec::new();
             loop {
-                let page = self.api.list(&params).await.map_err(|error| failed("list", holds, error))?;
+                let page = self.store.call("list", &self.object(holds), self.api().list(&params)).await?;
                 found.extend(page.items.into_iter().filter_map(entry));
                 match page.metadata.continue_.filter(|token| !token.is_empty()) {
                     Some(token) => params = params.continue_token(&token),
@@ -125,42 +115,47 @@ impl Vault for KubeVault {
 
     fn read<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Error>> {
         Box::pin(async move {
-            let secret = self.api.get_opt(name).await.map_err(|error| failed("read", name, error))?;
-            Ok(secret.and_then(entry))
+            let found = self.store.call("read", &self.object(name), self.api().get_opt(name)).await?;
+            Ok(found.and_then(entry))
         })
     }
 
     fn create<'a>(&'a self, name: &'a str, contents: Contents) -> BoxFuture<'a, Result<Version, Error>> {
         Box::pin(async move {
-            let made = self.api.create(&PostParams::default(), &secret(name, None, contents)).await;
-            version("create", name, made)
+            let made = secret(name, None, &contents);
+            self.write("create", name, self.api().create(&params(), &made)).await
         })
     }
 
     fn replace<'a>(
         &'a self,
         name: &'a str,
-        version_seen: Version,
+        version: Version,
         contents: Contents,
     ) -> BoxFuture<'a, Result<Version, Error>> {
         Box::pin(async move {
-            let next = secret(name, Some(version_seen), contents);
-            version("replace", name, self.api.replace(name, &PostParams::default(), &next).await)
+            let next = secret(name, Some(version), &contents);
+            self.write("replace", name, self.api().replace(name, &params(), &next)).await
         })
     }
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            match self.api.delete(name, &DeleteParams::default()).await {
-                Ok(_) => Ok(()),
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                Err(error) => Err(failed("delete", name, error)),
+            self.store.fence.check()?;
+            let (api, params) = (self.api(), DeleteParams::default());
+            match self.store.write("delete", &self.object(name), api.delete(name, &params)).await {
+                Err(error) if !error.is_not_found() => Err(error),
+                Ok(_) | Err(_) => Ok(()),
             }
         })
     }
 }
 
-fn secret(name: &str, version: Option<Version>, contents: Contents) -> Secret {
+fn params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn secret(name: &str, version: Option<Version>, contents: &Contents) -> Secret {
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -183,21 +178,6 @@ fn entry(secret: Secret) -> Option<Entry> {
     })
 }
 
-fn version(verb: &'static str, name: &str, result: Result<Secret, kube::Error>) -> Result<Version, Error> {
-    match result {
-        Ok(secret) => Ok(Version(secret.metadata.resource_version.unwrap_or_default())),
-        // A Secret that vanished under a replace is a lost race as well.
-        Err(kube::Error::Api(status)) if status.code == 409 || (verb == "replace" && status.code == 404) => {
-            Err(Error::Conflict(name.to_owned()))
-        }
-        Err(error) => Err(failed(verb, name, error)),
-    }
-}
-
-fn failed(verb: &'static str, name: &str, error: kube::Error) -> Error {
-    Error::Api { verb, name: name.to_owned(), source: Box::new(error) }
-}
-
 impl Drop for Contents {
     fn drop(&mut self) {
         self.data.values_mut().for_each(|value| value.zeroize());
@@ -207,12 +187,6 @@ impl Drop for Contents {
 impl fmt::Debug for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Contents").field("keys", &self.data.keys().collect::<Vec<_>>()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for KubeVault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KubeVault")
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::{Contents, Entry, Error, LABEL_HOLDS, Vault, Version};
+use super::{Contents, Entry, LABEL_HOLDS, Vault, Version};
+use crate::store::{Certainty, Error};
 
 /// Secrets in memory.
 #[derive(Debug, Default)]
@@ -26,14 +27,13 @@ impl MemoryVault {
     fn write(&self, name: &str, expected: Option<u64>, contents: Contents) -> Result<Version, Error> {
         let mut secrets = self.secrets.lock().unwrap();
         if secrets.get(name).map(|(version, _)| *version) != expected {
-            return Err(Error::Conflict(name.to_owned()));
+            return Err(conflict(name));
         }
         let version = u64::from(self.writes.fetch_add(1, Ordering::Relaxed)) + 1;
         secrets.insert(name.to_owned(), (version, contents));
         let losing = |left: u32| left.checked_sub(1);
         if self.lose_answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, losing).is_ok() {
-            let source = Box::new(kube::Error::LinesCodecMaxLineLengthExceeded);
-            return Err(Error::Api { verb: "write", name: name.to_owned(), source });
+            return Err(Error::timeout("write", name, Certainty::MaybeDone));
         }
         Ok(Version(version.to_string()))
     }
@@ -93,4 +93,9 @@ impl Vault for MemoryVault {
 
 fn entry(name: &str, version: u64, contents: &Contents) -> Entry {
     Entry { name: name.to_owned(), version: Version(version.to_string()), contents: contents.clone() }
+}
+
+fn conflict(name: &str) -> Error {
+    let (reason, message) = ("Conflict".to_owned(), "the object has been modified".to_owned());
+    Error::Refused { verb: "write", object: name.to_owned(), code: 409, reason, message, retry_after: None }
 }
