@@ -8,6 +8,8 @@
 mod bundle;
 mod credentials;
 mod identity;
+#[cfg(test)]
+pub(crate) mod pki;
 mod verify;
 
 use std::sync::Arc;
@@ -173,3 +175,6 @@ fn harden_server(config: &mut ServerConfig) {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
 }
+
+#[cfg(test)]
+mod tests;

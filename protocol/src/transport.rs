@@ -61,6 +61,9 @@ pub enum Error {
         #[source]
         source: quinn::ConnectionError,
     },
+    /// The peer did not agree on our application protocol.
+    #[error("{0} does not speak lattice/1")]
+    OtherProtocol(std::net::SocketAddr),
     /// The peer's certificate carries no identity.
     #[error(transparent)]
     Peer(#[from] crate::tls::Unacceptable),
@@ -95,3 +98,6 @@ pub enum Error {
     #[error("the TLS settings lack a suite that QUIC needs")]
     Suite(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
 }
+
+#[cfg(test)]
+mod tests;

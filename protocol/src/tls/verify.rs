@@ -1,5 +1,6 @@
 //! Verifiers of the other side's certificate: a chain to our CA, and the SPIFFE id that we expect.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,7 +18,7 @@ use super::{CaBundle, Error, Identity, provider};
 use crate::spiffe::{self, SpiffeId, TrustDomain};
 
 /// Why a certificate whose chain is good is refused all the same.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unacceptable {
     /// It does not parse.
     #[error("the certificate does not parse")]
@@ -39,6 +40,13 @@ pub enum Unacceptable {
         /// Whom we want to talk to.
         expected: String,
     },
+}
+
+/// The TLS library puts this into its own error text.
+impl fmt::Debug for Unacceptable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl From<Unacceptable> for rustls::Error {

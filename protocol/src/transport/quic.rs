@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use quinn_proto::RandomConnectionIdGenerator;
 use quinn_proto::crypto::HmacKey;
@@ -15,7 +15,7 @@ use super::{Error, Session};
 use crate::limits::{
     HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SOCKET_BUFFER_BYTES, STREAMS_INITIAL, STREAMS_MAX,
 };
-use crate::tls::{Identity, MANAGER_SERVER_NAME, Unacceptable};
+use crate::tls::{ALPN, Identity, MANAGER_SERVER_NAME, Unacceptable};
 
 /// Bytes of a connection id. The library's default generator has 3 random bytes and stalls one handshake in 2,600 when
 /// addresses are validated with Retry.
@@ -132,8 +132,15 @@ async fn finish(connecting: quinn::Connecting, address: SocketAddr) -> Result<Co
     match timeout(HANDSHAKE_TIMEOUT, connecting).await {
         Err(_) => Err(Error::HandshakeTimeout(address)),
         Ok(Err(source)) => Err(Error::Handshake { address, source }),
+        Ok(Ok(connection)) if !speaks_our_protocol(&connection) => Err(Error::OtherProtocol(address)),
         Ok(Ok(connection)) => Ok(connection),
     }
+}
+
+/// A client that offers no protocol at all would pass the handshake.
+fn speaks_our_protocol(connection: &Connection) -> bool {
+    let data = connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(ALPN))
 }
 
 pub(super) fn peer(connection: &Connection) -> Result<Identity, Unacceptable> {
