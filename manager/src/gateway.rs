@@ -288,3 +288,6 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 fn local(asked: &SocketAddr, bound: std::io::Result<SocketAddr>) -> Result<SocketAddr, Error> {
     bound.map_err(|source| Error::Listen { address: *asked, source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,6 +135,11 @@ impl AgentSession {
         Arc::clone(&self.exchanges).try_acquire_owned().ok()
     }
 
+    /// Proxied requests that the agent could take now.
+    pub fn exchanges_free(&self) -> usize {
+        self.exchanges.available_permits()
+    }
+
     pub(super) fn close(&self, code: CloseCode, why: &str) {
         self.session.close(code, why);
     }

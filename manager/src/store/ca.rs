@@ -284,3 +284,6 @@ impl fmt::Debug for CertificateAuthority {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

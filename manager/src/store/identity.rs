@@ -348,3 +348,6 @@ fn enrolled(uid: &ClusterUid, certificate: record::Certificate, repeated: bool) 
     let record::Certificate { chain_pem, serial, not_after } = certificate;
     Enrolled { uid: uid.clone(), chain_pem, serial, not_after, repeated }
 }
+
+#[cfg(test)]
+mod tests;

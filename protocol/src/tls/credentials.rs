@@ -56,6 +56,11 @@ impl Credentials {
         Ok(Identity::of(&self.chain[0])?)
     }
 
+    /// Copies chain and key: each connection attempt of an agent takes its own.
+    pub fn duplicate(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key() }
+    }
+
     pub(super) fn key(&self) -> PrivateKeyDer<'static> {
         self.key.clone_key()
     }

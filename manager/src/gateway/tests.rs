@@ -1,0 +1,6 @@
+//! The whole of it over loopback: enrol, connect, call, proxy; and everybody who is turned away.
+
+mod enrolment;
+mod proxying;
+mod sessions;
+mod world;
