@@ -188,7 +188,7 @@ async fn open_gateway(
             trust_domain: parts.trust_domain.clone(),
         };
         let built_on = GatewayParts {
-            vault: Arc::new(KubeVault::new(parts.client.clone(), SYSTEM_NAMESPACE)),
+            vault: Arc::new(KubeVault::new(parts.client.clone(), parts.fence.clone(), SYSTEM_NAMESPACE)),
             manifests: Arc::new(Manifests::new(cache.clone(), parts.renderer.clone())),
             events: events.clone(),
         };

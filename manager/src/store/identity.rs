@@ -262,8 +262,7 @@ impl IdentityStore {
             match self.write(uid, seen.as_ref(), &next).await {
                 Ok(()) => return Ok(outcome),
                 // A Secret that vanished under a replace is a lost race as well.
-                Err(Error::Store(error))
-                    if round < RACES_MAX && (error.is_conflict() || error.is_not_found()) => {}
+                Err(Error::Store(error)) if round < RACES_MAX && (error.is_conflict() || error.is_not_found()) => {}
                 Err(error) => {
                     self.mark_stale(uid, &next);
                     return Err(error);

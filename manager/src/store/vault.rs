@@ -9,11 +9,11 @@ use std::future::Future;
 use futures::future::BoxFuture;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::{Api, Client};
 use zeroize::Zeroize as _;
 
-use super::{Error, FIELD_MANAGER, Store};
+use super::{Error, FIELD_MANAGER, Fence, Kinds, Store};
 
 /// Most Secrets of one page of a list: each is a few KiB.
 const PAGE: u32 = 500;
@@ -72,9 +72,9 @@ pub struct KubeVault {
 }
 
 impl KubeVault {
-    /// Uses the Secrets of `namespace`.
-    pub fn new(store: Store, namespace: &str) -> Self {
-        Self { store, namespace: namespace.to_owned() }
+    /// Uses the Secrets of `namespace`; nothing is written once `fence` is closed.
+    pub fn new(client: Client, fence: Fence, namespace: &str) -> Self {
+        Self { store: Store::new(client, Kinds::default(), fence), namespace: namespace.to_owned() }
     }
 
     fn api(&self) -> Api<Secret> {

@@ -47,8 +47,7 @@ impl Pki {
         params.not_after = now + leaf.until;
         params.extended_key_usages = vec![leaf.usage.clone()];
         params.serial_number = Some(SerialNumber::from_slice(&[0x4a, 0, 7]));
-        params.subject_alt_names =
-            leaf.uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().unwrap())).collect();
+        params.subject_alt_names = leaf.uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().unwrap())).collect();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         Credentials::new(vec![certificate.der().clone()], key).unwrap()
@@ -74,6 +73,10 @@ impl Leaf {
     }
 
     pub(crate) fn manager(pki: &Pki) -> Self {
-        Self { uris: vec![pki.fleet.manager().to_string()], usage: ExtendedKeyUsagePurpose::ServerAuth, ..Self::agent(pki) }
+        Self {
+            uris: vec![pki.fleet.manager().to_string()],
+            usage: ExtendedKeyUsagePurpose::ServerAuth,
+            ..Self::agent(pki)
+        }
     }
 }

@@ -144,7 +144,7 @@ async fn a_restarted_manager_lets_its_agents_back_in() {
     let writes = world.vault.writes();
     let mut restarted = World::with_vault(std::sync::Arc::clone(&world.vault)).await;
     let _again = Agent::connect(&restarted, reload(&agent), echo()).await.unwrap();
-    assert_eq!(ask(&connected(&mut restarted).await).await.unwrap(), "test");
+    assert_eq!(ask(&*connected(&mut restarted).await).await.unwrap(), "test");
     assert_eq!(restarted.vault.writes(), writes, "a restart writes nothing");
 }
 

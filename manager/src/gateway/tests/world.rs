@@ -16,9 +16,7 @@ use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{self, CaBundle, Credentials};
 use lattice_protocol::token::JoinToken;
-use lattice_protocol::transport::{
-    Incoming as GrpcIncoming, Session, Tag, quic, serve_exchange,
-};
+use lattice_protocol::transport::{Incoming as GrpcIncoming, Session, Tag, quic, serve_exchange};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;

@@ -46,7 +46,8 @@ fn an_agents_certificate_is_what_we_say_whatever_it_asks_for() {
     let csr = SigningRequest::parse(&request(greedy).pem().unwrap()).unwrap();
     let issued = authority().issue_agent(&csr, &agent(), now()).unwrap();
     parsed(&issued.chain_pem, |certificate| {
-        let identity = tls::Identity::of(&CertificateDer::from_pem_slice(issued.chain_pem.as_bytes()).unwrap()).unwrap();
+        let identity =
+            tls::Identity::of(&CertificateDer::from_pem_slice(issued.chain_pem.as_bytes()).unwrap()).unwrap();
         assert_eq!(identity.id, agent());
         assert_eq!(certificate.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 1);
         let usage = certificate.extended_key_usage().unwrap().unwrap().value;
@@ -84,7 +85,10 @@ fn a_request_proves_that_its_key_is_held() {
     let line = pem.lines().rev().nth(1).unwrap().to_owned();
     use base64::Engine as _;
     let encoded = base64::engine::general_purpose::STANDARD.encode(&spoiled);
-    refused(&format!("-----BEGIN CERTIFICATE REQUEST-----\n{encoded}\n-----END CERTIFICATE REQUEST-----\n"), CsrRefused::NoProof);
+    refused(
+        &format!("-----BEGIN CERTIFICATE REQUEST-----\n{encoded}\n-----END CERTIFICATE REQUEST-----\n"),
+        CsrRefused::NoProof,
+    );
     refused("", CsrRefused::Malformed);
     refused(&pem.replace(&line, ""), CsrRefused::Malformed);
     refused(&"x".repeat(1 << 20), CsrRefused::TooLong);

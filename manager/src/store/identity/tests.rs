@@ -115,10 +115,7 @@ async fn two_managers_that_both_believe_to_lead_sign_one_certificate() {
     let token = world.token().await;
     let other = World::open(&world.vault).await;
     let (one, two) = (csr(), csr());
-    let (a, b) = tokio::join!(
-        world.enrol(&token, &one),
-        other.enrol(&world.name, &token, &two, KUBE_SYSTEM, now())
-    );
+    let (a, b) = tokio::join!(world.enrol(&token, &one), other.enrol(&world.name, &token, &two, KUBE_SYSTEM, now()));
     assert_eq!(u8::from(a.is_ok()) + u8::from(b.is_ok()), 1, "{a:?} {b:?}");
 }
 
@@ -127,10 +124,7 @@ async fn the_same_request_to_two_managers_gets_one_certificate() {
     let world = World::new().await;
     let (token, csr) = (world.token().await, csr());
     let other = World::open(&world.vault).await;
-    let (a, b) = tokio::join!(
-        world.enrol(&token, &csr),
-        other.enrol(&world.name, &token, &csr, KUBE_SYSTEM, now())
-    );
+    let (a, b) = tokio::join!(world.enrol(&token, &csr), other.enrol(&world.name, &token, &csr, KUBE_SYSTEM, now()));
     assert_eq!(a.unwrap().chain_pem, b.unwrap().chain_pem);
 }
 
@@ -245,7 +239,11 @@ async fn a_revoked_identity_stays_revoked() {
     let enrolled = world.enrol(&token, &csr()).await.unwrap();
     world.vault.lose_answers.store(1, Ordering::Relaxed);
     assert!(world.store.revoke(&world.uid, now()).await.is_err());
-    assert_eq!(world.store.pinned(&identity(&enrolled)), Err(Unpinned::Revoked), "even when the write came back unsure");
+    assert_eq!(
+        world.store.pinned(&identity(&enrolled)),
+        Err(Unpinned::Revoked),
+        "even when the write came back unsure"
+    );
     world.store.revoke(&world.uid, now()).await.unwrap();
     world.restart().await;
     assert_eq!(world.store.pinned(&identity(&enrolled)), Err(Unpinned::Revoked));
