@@ -96,7 +96,8 @@ mod tests {
             running.push(admission.turn(admission.enter().unwrap(), greedy).await.unwrap());
         }
         // The runtime makes a task that never waits wait in the end; here only places may.
-        let turn = |source| tokio::task::unconstrained(admission.turn(admission.enter().unwrap(), source)).now_or_never();
+        let turn =
+            |source| tokio::task::unconstrained(admission.turn(admission.enter().unwrap(), source)).now_or_never();
         assert!(turn(greedy).is_none(), "the greedy source waits");
         assert!(turn(other).is_some(), "another one does not");
         running.pop();

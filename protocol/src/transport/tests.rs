@@ -59,9 +59,7 @@ async fn each_end_knows_the_other() {
 #[tokio::test]
 async fn both_ends_open_streams_and_name_them() {
     let pair = pair().await;
-    for (opener, accepter, tag) in
-        [(&pair.agent, &pair.manager, Tag::Grpc), (&pair.manager, &pair.agent, Tag::Http)]
-    {
+    for (opener, accepter, tag) in [(&pair.agent, &pair.manager, Tag::Grpc), (&pair.manager, &pair.agent, Tag::Http)] {
         let mut out = opener.open(tag, Priority::Control).await.unwrap();
         out.write_all(b"hello").await.unwrap();
         out.shutdown().await.unwrap();
