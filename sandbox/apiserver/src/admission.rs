@@ -1,7 +1,12 @@
 //! Admission: what the server itself asks of an object before it is stored, and then policies and webhooks.
 
+mod policies;
+mod rules;
+mod webhooks;
+
 use serde_json::{Value, json};
 
+use crate::auth::rbac;
 use crate::core::Core;
 use crate::json;
 use crate::meta;
@@ -25,6 +30,9 @@ pub(crate) fn mutate(
     object: &mut Value,
 ) -> Result<()> {
     let _ = old;
+    if write.resource.group == "rbac.authorization.k8s.io" {
+        grants(core, write, object)?;
+    }
     if operation != Operation::Create {
         return Ok(());
     }
@@ -56,6 +64,38 @@ fn namespace(core: &Core, write: &Write<'_>, object: &Value) -> Result<()> {
         field: "metadata.namespace".to_owned(),
     };
     Err(Status::forbidden(&write.resource.target(), meta::name(object), &why).with_cause(cause))
+}
+
+/// Nobody gives rights that they do not have themselves.
+fn grants(core: &Core, write: &Write<'_>, object: &Value) -> Result<()> {
+    let name = meta::name(object);
+    let role = |kind: &str, name: &str| match kind {
+        "ClusterRole" => core.builtin("rbac.authorization.k8s.io/clusterroles", "", name),
+        _ => core.builtin("rbac.authorization.k8s.io/roles", write.namespace, name),
+    };
+    let (rules, verb, resource, named) = if write.resource.kind.ends_with("Binding") {
+        let kind = json::text(object, &["roleRef", "kind"]);
+        let named = json::text(object, &["roleRef", "name"]);
+        let rules = role(kind, named).map(|role| json::list(&role, &["rules"]).to_vec()).unwrap_or_default();
+        (rules, "bind", if kind == "ClusterRole" { "clusterroles" } else { "roles" }, named)
+    } else {
+        (json::list(object, &["rules"]).to_vec(), "escalate", write.resource.plural.as_str(), name)
+    };
+    let attributes = rbac::Attributes {
+        verb: verb.to_owned(),
+        group: write.resource.group.clone(),
+        resource: resource.to_owned(),
+        namespace: write.namespace.to_owned(),
+        name: named.to_owned(),
+        ..rbac::Attributes::default()
+    };
+    if rbac::decide(core, write.user, &attributes).allowed {
+        return Ok(());
+    }
+    match rbac::escalation(core, write.user, write.namespace, &rules) {
+        Some(why) => Err(Status::forbidden(&write.resource.target(), name, &why)),
+        None => Ok(()),
+    }
 }
 
 /// Pods get an account, tolerations and a priority.
@@ -163,6 +203,11 @@ pub(crate) async fn validate(
     old: Option<&Value>,
     new: Option<&Value>,
 ) -> Result<Vec<String>> {
-    let _ = (core, write, operation, old, new);
-    Ok(Vec::new())
+    if write.resource.group == "admissionregistration.k8s.io" {
+        return Ok(Vec::new());
+    }
+    let request = policies::Request { core, write, operation, old, new };
+    let mut warnings = policies::check(&request)?;
+    warnings.extend(webhooks::check(&request).await?);
+    Ok(warnings)
 }

@@ -19,7 +19,12 @@ impl std::fmt::Debug for Rules {
 impl Rules {
     /// Compiles the rules of a schema; one without rules costs nothing.
     pub(crate) fn compile(schema: &Value) -> Self {
-        Self { schema: has_rules(schema).then(|| compile_schema(schema)) }
+        if !has_rules(schema) {
+            return Self { schema: None };
+        }
+        let mut schema = schema.clone();
+        make_optional(&mut schema);
+        Self { schema: Some(compile_schema(&schema)) }
     }
 
     /// Tells whether there are rules at all.
@@ -39,6 +44,26 @@ impl Rules {
             return Vec::new();
         };
         errors.into_vec().into_iter().map(|error| worded(object, error)).collect()
+    }
+}
+
+/// What stands for `oldSelf` in rules that take it as an optional value: where there is none the engine binds null.
+const OPTIONAL: &str = "(oldSelf == null ? optional.none() : optional.of(oldSelf))";
+
+/// Rewrites rules with `optionalOldSelf` so that they see an optional value.
+fn make_optional(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("optionalOldSelf").is_some_and(|set| *set == true)
+                && let Some(Value::String(rule)) = map.get_mut("rule")
+                && let Ok(word) = regex::Regex::new(r"\boldSelf\b")
+            {
+                *rule = word.replace_all(rule, regex::NoExpand(OPTIONAL)).into_owned();
+            }
+            map.values_mut().for_each(make_optional);
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_optional),
+        _ => {}
     }
 }
 
@@ -65,7 +90,7 @@ fn worded(object: &Value, error: kube_cel::ValidationError) -> FieldError {
     };
     let message = match error.kind {
         ErrorKind::ValidationFailure if error.message.is_empty() || error.message.starts_with("failed rule") => {
-            format!("failed rule: {}", error.rule.trim())
+            format!("failed rule: {}", error.rule.replace(OPTIONAL, "oldSelf").trim())
         }
         ErrorKind::ValidationFailure => error.message,
         _ => format!("{} evaluating rule: {}", error.message, error.rule.trim()),

@@ -19,6 +19,11 @@ pub(crate) fn compile(schema: &Value) -> Node {
     root
 }
 
+/// Compiles a schema that is not an object's root.
+pub(crate) fn compile_plain(schema: &Value) -> Node {
+    node(schema)
+}
+
 /// Gives an object its `apiVersion`, `kind` and `metadata`.
 fn as_object(node: &mut Node) {
     for key in ["apiVersion", "kind"] {

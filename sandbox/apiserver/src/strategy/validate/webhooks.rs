@@ -52,7 +52,7 @@ fn client(hook: &Value, at: &str, out: &mut Vec<FieldError>) {
         }
         (Some(url), false) if !url.starts_with("https://") => {
             let scheme = url.split("://").next().unwrap_or_default();
-            let detail = format!("'https' is the only allowed URL scheme; desired format: https://host[/path]");
+            let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
             out.push(FieldError::invalid_text(format!("{at}.clientConfig.url"), scheme, detail));
         }
         _ => {}
@@ -92,7 +92,7 @@ fn binding(object: &Value) -> Vec<FieldError> {
         json::list(object, &["spec", "validationActions"]).iter().filter_map(Value::as_str).collect();
     let known = ["Audit", "Deny", "Warn"];
     if actions.is_empty() {
-        out.push(FieldError::required("spec.validationActions", ""));
+        out.push(FieldError::required("spec.validationActions", "at least one validation action is required"));
     }
     for (index, action) in actions.iter().enumerate() {
         let at = format!("spec.validationActions[{index}]");

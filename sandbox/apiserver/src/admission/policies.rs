@@ -1,0 +1,218 @@
+//! ValidatingAdmissionPolicies: CEL expressions that a request has to satisfy.
+
+use std::sync::Arc;
+
+use kube_cel::{AdmissionRequest, GroupVersionKind, GroupVersionResource, VapEvaluator, VapExpression};
+use serde_json::Value;
+
+use super::{Operation, rules};
+use crate::core::Core;
+use crate::json;
+use crate::meta;
+use crate::rest::{Write, serve};
+use crate::status::{Cause, Status};
+use crate::store::Key;
+
+const POLICIES: &str = "admissionregistration.k8s.io/validatingadmissionpolicies";
+const BINDINGS: &str = "admissionregistration.k8s.io/validatingadmissionpolicybindings";
+
+/// A request as policies see it.
+pub(super) struct Request<'a> {
+    pub(super) core: &'a Core,
+    pub(super) write: &'a Write<'a>,
+    pub(super) operation: Operation,
+    pub(super) old: Option<&'a Value>,
+    pub(super) new: Option<&'a Value>,
+}
+
+/// A validation that failed.
+struct Failure {
+    message: String,
+    reason: String,
+}
+
+/// Asks all bound policies. Answers warnings, or the refusal.
+pub(super) fn check(request: &Request<'_>) -> Result<Vec<String>, Status> {
+    let bindings = request.core.builtin_list(BINDINGS, "");
+    let mut warnings = Vec::new();
+    let mut denials: Vec<(String, String)> = Vec::new();
+    for binding in &bindings {
+        let name = json::text(binding, &["spec", "policyName"]);
+        let Some(policy) = request.core.builtin(POLICIES, "", name) else { continue };
+        if !applies(request, &policy, binding) {
+            continue;
+        }
+        let actions = json::list(binding, &["spec", "validationActions"]);
+        let takes = |action: &str| actions.iter().any(|known| known == action);
+        for failure in failures(request, &policy, binding) {
+            let bound = meta::name(binding);
+            if takes("Deny") {
+                let text = format!(
+                    "ValidatingAdmissionPolicy '{name}' with binding '{bound}' denied request: {}",
+                    failure.message
+                );
+                denials.push((text, failure.reason));
+            } else if takes("Warn") {
+                warnings.push(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{bound}': {}",
+                    failure.message
+                ));
+            }
+        }
+    }
+    match denials.first() {
+        None => Ok(warnings),
+        Some((text, reason)) => Err(denied(request, text, reason, &denials)),
+    }
+}
+
+fn denied(request: &Request<'_>, text: &str, reason: &str, denials: &[(String, String)]) -> Status {
+    let name = request.new.or(request.old).map(meta::name).unwrap_or_default();
+    let mut status = Status::forbidden(&request.write.resource.target(), name, text);
+    (status.code, status.reason) = match reason {
+        "Forbidden" => (403, "Forbidden"),
+        "Unauthorized" => (401, "Unauthorized"),
+        "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
+        _ => (422, "Invalid"),
+    };
+    for (message, _) in denials {
+        status = status.with_cause(Cause { message: message.clone(), ..Cause::default() });
+    }
+    status
+}
+
+fn applies(request: &Request<'_>, policy: &Value, binding: &Value) -> bool {
+    let Request { core, write, operation, old, new } = request;
+    let constraints = json::at(policy, &["spec", "matchConstraints"]).unwrap_or(&Value::Null);
+    let narrowed = json::at(binding, &["spec", "matchResources"]).unwrap_or(&Value::Null);
+    rules::constraints(core, constraints, write, *operation, *old, *new)
+        && rules::constraints(core, narrowed, write, *operation, *old, *new)
+}
+
+fn failures(request: &Request<'_>, policy: &Value, binding: &Value) -> Vec<Failure> {
+    let fails_closed = json::text(policy, &["spec", "failurePolicy"]) != "Ignore";
+    let evaluator = evaluator(request, policy, binding);
+    let variables = variables(policy);
+    let expression = |text: &str| inline(text, &variables);
+    let conditions: Vec<VapExpression> = json::list(policy, &["spec", "matchConditions"])
+        .iter()
+        .map(|condition| VapExpression {
+            expression: expression(json::text(condition, &["expression"])),
+            message: None,
+            message_expression: None,
+        })
+        .collect();
+    if evaluator.evaluate(&conditions).iter().any(|result| !result.passed) {
+        return Vec::new();
+    }
+    let validations = json::list(policy, &["spec", "validations"]);
+    let expressions: Vec<VapExpression> = validations
+        .iter()
+        .map(|validation| {
+            let text = json::text(validation, &["expression"]);
+            let message = json::text(validation, &["message"]);
+            let own = json::text(validation, &["messageExpression"]);
+            VapExpression {
+                expression: expression(text),
+                message: Some(if message.is_empty() {
+                    format!("failed expression: {}", text.trim())
+                } else {
+                    message.to_owned()
+                }),
+                message_expression: (!own.is_empty()).then(|| expression(own)),
+            }
+        })
+        .collect();
+    let results = evaluator.evaluate(&expressions);
+    let mut out = Vec::new();
+    for (result, validation) in results.into_iter().zip(validations) {
+        if result.passed {
+            continue;
+        }
+        let mut message = result.message.unwrap_or_default();
+        if let Some(error) = message.strip_prefix("evaluation error: ") {
+            if !fails_closed {
+                continue;
+            }
+            message = format!("expression '{}' resulted in error: {error}", json::text(validation, &["expression"]));
+        }
+        out.push(Failure { message, reason: json::text(validation, &["reason"]).to_owned() });
+    }
+    out
+}
+
+/// Returns a policy's variables, each with those before it put in.
+fn variables(policy: &Value) -> Vec<(String, String)> {
+    let mut out: Vec<(String, String)> = Vec::new();
+    for variable in json::list(policy, &["spec", "variables"]) {
+        let text = inline(json::text(variable, &["expression"]), &out);
+        out.push((json::text(variable, &["name"]).to_owned(), text));
+    }
+    out
+}
+
+/// Puts variables in the places where an expression names them.
+fn inline(text: &str, variables: &[(String, String)]) -> String {
+    let mut out = text.to_owned();
+    for (name, expression) in variables {
+        if let Ok(pattern) = regex::Regex::new(&format!(r"\bvariables\.{name}\b")) {
+            out = pattern.replace_all(&out, regex::NoExpand(&format!("({expression})"))).into_owned();
+        }
+    }
+    out
+}
+
+fn evaluator(request: &Request<'_>, policy: &Value, binding: &Value) -> VapEvaluator {
+    let write = request.write;
+    let resource = write.resource;
+    let mut builder = VapEvaluator::builder().request(AdmissionRequest {
+        operation: request.operation.name().to_owned(),
+        username: write.user.name.clone(),
+        uid: write.user.uid.clone(),
+        groups: write.user.groups.clone(),
+        name: request.new.or(request.old).map(meta::name).unwrap_or_default().to_owned(),
+        namespace: write.namespace.to_owned(),
+        dry_run: write.options.dry_run,
+        kind: GroupVersionKind {
+            group: resource.group.clone(),
+            version: resource.version.clone(),
+            kind: resource.kind.clone(),
+        },
+        resource: GroupVersionResource {
+            group: resource.group.clone(),
+            version: resource.version.clone(),
+            resource: resource.plural.clone(),
+        },
+    });
+    builder = builder.object(request.new.cloned().unwrap_or_default());
+    if let Some(old) = request.old {
+        builder = builder.old_object(old.clone());
+    }
+    if resource.namespaced
+        && let Some(namespace) = request.core.builtin("namespaces", "", write.namespace)
+    {
+        builder = builder.namespace_object(namespace);
+    }
+    if let Some(params) = params(request, policy, binding) {
+        builder = builder.params(params);
+    }
+    builder.build()
+}
+
+/// Finds the object that parametrises a policy.
+fn params(request: &Request<'_>, policy: &Value, binding: &Value) -> Option<Value> {
+    let kind = json::at(policy, &["spec", "paramKind"])?;
+    let reference = json::at(binding, &["spec", "paramRef"])?;
+    let version = json::text(kind, &["apiVersion"]);
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let resource = request.core.registry.now().of_kind(group, version, json::text(kind, &["kind"]))?;
+    let own = json::text(reference, &["namespace"]);
+    let namespace = match (resource.namespaced, own) {
+        (false, _) => "",
+        (true, "") => request.write.namespace,
+        (true, own) => own,
+    };
+    let key = Key::new(namespace, json::text(reference, &["name"]));
+    let stored = request.core.store.get(&resource.storage, &key)?;
+    Some(serve::served(&Arc::clone(&resource), &stored))
+}

@@ -1,0 +1,200 @@
+//! Whether a definition's CEL rules can be evaluated, and at what cost.
+
+use kube_cel::cel::Program;
+use kube_cel::cel::common::ast::{Expr, IdedExpr, LiteralValue};
+use serde_json::{Value, json};
+
+use crate::field::FieldError;
+use crate::json;
+
+const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+/// What one rule may cost, by the real server's measure.
+const RULE_BUDGET: f64 = 1e7;
+/// What all rules of a schema may cost.
+const TOTAL_BUDGET: f64 = 1e8;
+/// How many items a list may have that does not limit itself: what fits into a request.
+const ITEMS_UNBOUNDED: f64 = 157_286.0;
+const CURE: &str = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and \
+                    strings are declared)";
+
+/// Where in a schema a rule stands.
+#[derive(Clone)]
+struct Place {
+    path: String,
+    /// The path of a list whose items cannot be told apart between two states.
+    uncorrelated: Option<String>,
+    /// How often the rule is evaluated on one object.
+    times: f64,
+}
+
+/// Checks all rules of a schema.
+pub(super) fn check(schema: &Value, path: &str, out: &mut Vec<FieldError>) {
+    let mut total = 0.0;
+    let mut costly = Vec::new();
+    let place = Place { path: path.to_owned(), uncorrelated: None, times: 1.0 };
+    walk(schema, &place, &mut total, &mut costly, out);
+    if total > TOTAL_BUDGET {
+        for rule in costly {
+            let detail = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            out.push(FieldError::forbidden(rule, detail));
+        }
+        let detail = format!(
+            "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of \
+             {} {CURE}",
+            factor(total / TOTAL_BUDGET)
+        );
+        out.push(FieldError::forbidden(path, detail));
+    }
+}
+
+fn factor(by: f64) -> String {
+    if by > 100.0 { "more than 100x".to_owned() } else { format!("{by:.1}x") }
+}
+
+fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>, out: &mut Vec<FieldError>) {
+    for (index, rule) in json::list(schema, &["x-kubernetes-validations"]).iter().enumerate() {
+        let at = format!("{}.x-kubernetes-validations[{index}]", place.path);
+        let cost = one(schema, rule, &at, place, out);
+        *total += cost;
+        if cost > RULE_BUDGET {
+            costly.push(format!("{at}.rule"));
+        }
+    }
+    for (key, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let place = Place { path: format!("{}.properties[{key}]", place.path), ..place.clone() };
+        walk(inner, &place, total, costly, out);
+    }
+    let limit = |key: &str| schema.get(key).and_then(Value::as_f64).unwrap_or(ITEMS_UNBOUNDED);
+    if let Some(inner) = schema.get("items").filter(|items| items.is_object()) {
+        let map = json::text(schema, &["x-kubernetes-list-type"]) == "map";
+        let place = Place {
+            path: format!("{}.items", place.path),
+            uncorrelated: place.uncorrelated.clone().or_else(|| (!map).then(|| place.path.clone())),
+            times: place.times * limit("maxItems"),
+        };
+        walk(inner, &place, total, costly, out);
+    }
+    if let Some(inner) = schema.get("additionalProperties").filter(|values| values.is_object()) {
+        let place = Place {
+            path: format!("{}.additionalProperties", place.path),
+            times: place.times * limit("maxProperties"),
+            ..place.clone()
+        };
+        walk(inner, &place, total, costly, out);
+    }
+}
+
+/// Checks one rule; answers what it costs.
+fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<FieldError>) -> f64 {
+    let text = json::text(rule, &["rule"]);
+    if text.trim().is_empty() {
+        out.push(FieldError::required(format!("{at}.rule"), "rule is not specified"));
+        return 0.0;
+    }
+    let reason = json::text(rule, &["reason"]);
+    if !reason.is_empty() && !REASONS.contains(&reason) {
+        out.push(FieldError::not_supported(format!("{at}.reason"), &Value::from(reason), &REASONS));
+    }
+    field_path(schema, rule, at, out);
+    let program = match Program::compile(text) {
+        Ok(program) => program,
+        Err(error) => {
+            let detail = format!("compilation failed: {error}");
+            out.push(FieldError::invalid(format!("{at}.rule"), &shown(rule), detail));
+            return 0.0;
+        }
+    };
+    if is_bool(program.expression()) == Some(false) {
+        out.push(FieldError::invalid(format!("{at}.rule"), &shown(rule), "cel expression must evaluate to a bool"));
+        return 0.0;
+    }
+    let old = program.references().variables().contains(&"oldSelf");
+    if let (true, Some(within)) = (old, &place.uncorrelated) {
+        let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
+        out.push(FieldError::invalid_text(format!("{at}.rule"), text, detail));
+    }
+    let cost = place.times * nested(program.expression(), schema, 0);
+    if cost > RULE_BUDGET {
+        let detail = format!("estimated rule cost exceeds budget by factor of {} {CURE}", factor(cost / RULE_BUDGET));
+        out.push(FieldError::forbidden(format!("{at}.rule"), detail));
+    }
+    cost
+}
+
+/// Writes a rule as error texts quote it.
+fn shown(rule: &Value) -> Value {
+    let text = |key: &str| json::text(rule, &[key]).to_owned();
+    json!({
+        "Rule": text("rule"), "Message": text("message"), "MessageExpression": text("messageExpression"),
+        "Reason": rule["reason"], "FieldPath": text("fieldPath"), "OptionalOldSelf": rule["optionalOldSelf"],
+    })
+}
+
+fn field_path(schema: &Value, rule: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let path = json::text(rule, &["fieldPath"]);
+    if path.is_empty() {
+        return;
+    }
+    let steps = path.trim_start_matches('.').split('.');
+    let found = steps.fold(Some(schema), |schema, step| {
+        let step = step.split('[').next().unwrap_or_default();
+        let schema = schema?;
+        schema.get("properties").and_then(|fields| fields.get(step)).or_else(|| schema.get("additionalProperties"))
+    });
+    if found.is_none() || !path.starts_with(['.', '[']) {
+        out.push(FieldError::invalid_text(format!("{at}.fieldPath"), path, "must be a valid path"));
+    }
+}
+
+/// Tells whether an expression is a truth value; nothing where only its types could tell.
+fn is_bool(expression: &IdedExpr) -> Option<bool> {
+    match &expression.expr {
+        Expr::Literal(LiteralValue::Boolean(_)) => Some(true),
+        Expr::Literal(_) | Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => Some(false),
+        Expr::Select(select) if select.test => Some(true),
+        Expr::Call(call) => match call.func_name.as_str() {
+            "_+_" | "_-_" | "_*_" | "_/_" | "_%_" | "-_" | "size" | "string" | "int" | "uint" | "double" | "bytes"
+            | "timestamp" | "duration" | "quantity" | "split" | "lowerAscii" | "upperAscii" | "trim" => Some(false),
+            "_?_:_" => call.args.get(1).and_then(is_bool),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Estimates the cost of an expression: what is inside loops counts as often as they turn.
+fn nested(expression: &IdedExpr, schema: &Value, depth: u32) -> f64 {
+    let all = |list: &[IdedExpr]| list.iter().map(|inner| nested(inner, schema, depth)).sum::<f64>();
+    match &expression.expr {
+        Expr::Comprehension(comprehension) => {
+            let turns = match (depth, &comprehension.iter_range.expr) {
+                (0, range) => bound(range, schema),
+                _ => ITEMS_UNBOUNDED,
+            };
+            let body = nested(&comprehension.loop_step, schema, depth + 1) + 3.0;
+            nested(&comprehension.iter_range, schema, depth) + turns * body
+        }
+        Expr::Call(call) => {
+            1.0 + all(&call.args) + call.target.as_ref().map_or(0.0, |target| nested(target, schema, depth))
+        }
+        Expr::Select(select) => 1.0 + nested(&select.operand, schema, depth),
+        Expr::List(list) => 10.0 + all(&list.elements),
+        _ => 1.0,
+    }
+}
+
+/// Finds how many items what a loop runs over may have.
+fn bound(range: &Expr, schema: &Value) -> f64 {
+    fn find<'a>(range: &Expr, schema: &'a Value) -> Option<&'a Value> {
+        match range {
+            Expr::Ident(name) if name == "self" => Some(schema),
+            Expr::Select(select) => {
+                let inner = find(&select.operand.expr, schema)?;
+                inner.get("properties")?.get(&select.field)
+            }
+            _ => None,
+        }
+    }
+    let limit = find(range, schema).and_then(|schema| schema.get("maxItems").or(schema.get("maxProperties")));
+    limit.and_then(Value::as_f64).unwrap_or(ITEMS_UNBOUNDED)
+}

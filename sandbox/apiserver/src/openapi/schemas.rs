@@ -1,0 +1,163 @@
+//! The schemas of a document: built-in types as their crate describes them, with what the tables add; custom ones as
+//! their definitions say.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::kinds::{Resource, Source};
+use crate::schema::ListType;
+use crate::schema::builtin::{self, Note, OBJECT_META};
+
+/// Returns the name of a kind's schema.
+pub(super) fn name(resource: &Resource) -> String {
+    match &resource.source {
+        Source::BuiltIn(name) => (*name).to_owned(),
+        Source::Custom(_) => {
+            let reversed: Vec<&str> = resource.group.split('.').rev().collect();
+            format!("{}.{}.{}", reversed.join("."), resource.version, resource.kind)
+        }
+    }
+}
+
+/// Names a kind.
+pub(super) fn kind_of(resource: &Resource) -> Value {
+    json!({"group": resource.group, "version": resource.version, "kind": resource.kind})
+}
+
+/// Returns the schemas of resources and of all that they use.
+pub(super) fn of(resources: &[Arc<Resource>]) -> Value {
+    let mut out = Map::new();
+    for resource in resources {
+        let own = name(resource);
+        match &resource.source {
+            Source::BuiltIn(full) => {
+                for (key, schema) in builtin::described(full).into_iter().flatten() {
+                    out.entry(key.clone()).or_insert_with(|| enriched(&key, schema));
+                }
+            }
+            Source::Custom(custom) => {
+                out.insert(own.clone(), custom_schema(&custom.schema));
+                for (key, schema) in builtin::described(OBJECT_META).into_iter().flatten() {
+                    out.entry(key.clone()).or_insert_with(|| enriched(&key, schema));
+                }
+            }
+        }
+        if let Some(schema) = out.get_mut(&own) {
+            schema["x-kubernetes-group-version-kind"] = json!([kind_of(resource)]);
+        }
+        out.insert(format!("{own}List"), list(resource, &own));
+    }
+    Value::Object(out)
+}
+
+fn list(resource: &Resource, item: &str) -> Value {
+    json!({
+        "description": format!("{} is a list of {}.", resource.list_kind, resource.kind),
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "items": {"type": "array", "items": {"$ref": format!("#/components/schemas/{item}")}},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+        },
+        "x-kubernetes-group-version-kind":
+            [{"group": resource.group, "version": resource.version, "kind": resource.list_kind}],
+    })
+}
+
+fn custom_schema(schema: &Value) -> Value {
+    let mut out = schema.clone();
+    if let Some(fields) = out.get_mut("properties").and_then(Value::as_object_mut) {
+        fields.insert(
+            "apiVersion".to_owned(),
+            json!({"type": "string", "description":
+            "APIVersion defines the versioned schema of this representation of an object."}),
+        );
+        fields.insert(
+            "kind".to_owned(),
+            json!({"type": "string", "description":
+            "Kind is a string value representing the REST resource this object represents."}),
+        );
+        fields.insert(
+            "metadata".to_owned(),
+            json!({"description": "Standard object's metadata.",
+            "allOf": [{"$ref": format!("#/components/schemas/{OBJECT_META}")}]}),
+        );
+    }
+    out
+}
+
+/// Brings a schema of the crate into the form of the documents and adds what the tables know.
+fn enriched(name: &str, mut schema: Value) -> Value {
+    references(&mut schema);
+    let notes = builtin::notes();
+    if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        for (key, field) in fields {
+            if let Some(note) =
+                notes.iter().find(|((owner, own), _)| *owner == name && *own == key).map(|(_, note)| note)
+            {
+                add(field, note);
+            }
+        }
+    }
+    if notes.get(&(builtin::intern(name), "*")).is_some_and(|note| note.atomic) {
+        schema["x-kubernetes-map-type"] = "atomic".into();
+    }
+    schema
+}
+
+fn add(field: &mut Value, note: &Note) {
+    match &note.list {
+        Some(ListType::Map(keys)) => {
+            field["x-kubernetes-list-type"] = "map".into();
+            field["x-kubernetes-list-map-keys"] = keys.clone().into();
+        }
+        Some(ListType::Set) => field["x-kubernetes-list-type"] = "set".into(),
+        Some(ListType::Atomic) | None => {}
+    }
+    if note.atomic {
+        field["x-kubernetes-map-type"] = "atomic".into();
+    }
+    let strategic = &note.strategic;
+    let mut strategies = Vec::new();
+    if strategic.merge {
+        strategies.push("merge");
+    }
+    if strategic.retain_keys {
+        strategies.push("retainKeys");
+    }
+    if strategic.replace {
+        strategies.push("replace");
+    }
+    if !strategies.is_empty() {
+        field["x-kubernetes-patch-strategy"] = strategies.join(",").into();
+    }
+    if let Some(key) = &strategic.key {
+        field["x-kubernetes-patch-merge-key"] = key.as_str().into();
+    }
+}
+
+/// Points references at the place where documents keep schemas; beside a description they are wrapped.
+fn references(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::String(target)) = map.get("$ref") {
+                let target = format!("#/components/schemas/{}", target.rsplit('/').next().unwrap_or_default());
+                if map.len() == 1 {
+                    map.insert("$ref".to_owned(), target.into());
+                } else {
+                    map.shift_remove("$ref");
+                    map.insert("allOf".to_owned(), json!([{"$ref": target}]));
+                }
+                return;
+            }
+            map.shift_remove("$schema");
+            map.shift_remove("title");
+            map.values_mut().for_each(references);
+        }
+        Value::Array(items) => items.iter_mut().for_each(references),
+        _ => {}
+    }
+}
