@@ -1,1 +1,4 @@
-//! End-to-end, simulation, golden and tidy tests.
+//! What the end-to-end tests share: a sandbox of built binaries, looked at the way a user does, and a small trace collector.
+
+pub mod collector;
+pub mod sandbox;
