@@ -173,6 +173,8 @@ reasons! {
     DeletionWaiting => "The objects in the message and their finalizers.",
     /// An object of the cluster was changed or deleted by somebody and was put back.
     DriftRepaired => "The object in the message, and who changed it: kubectl get -o yaml --show-managed-fields.",
+    /// The provider makes all machines alike, whatever size was asked for.
+    SizesNotHonoured => "instanceType in the spec; remove it, or use a provider that has sizes.",
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use lattice_protocol::clock;
 
 use super::decision::EventKind;
-use super::facts::{Observed, Seen, Session};
+use super::facts::{Seen, Session};
 use super::look::Look;
 use crate::api::condition::AGENT_CONNECTED;
 use crate::api::{AgentStatus, ConditionStatus, Phase, Reason};
@@ -39,31 +39,24 @@ pub(super) fn show(look: &mut Look<'_>) {
 }
 
 fn connected(look: &mut Look<'_>, session: &Session) {
-    let (since, rtt_ms) = since(look, session);
+    // A session over the same transport as the one that was never seen to end goes on with it: a manager that was
+    // restarted, or an agent that came back before anybody looked, has nothing to tell.
+    let before = look.stored.agent.clone().unwrap_or_default();
+    let goes_on = before.connected && before.transport.as_deref() == Some(session.transport.as_str());
+    let since = before.since.filter(|_| goes_on).unwrap_or_else(|| time(session.since));
     let message = format!("connected over {} since {}", session.transport, since.0);
     look.set(AGENT_CONNECTED, ConditionStatus::True, Reason::Connected, message);
-    let version = match &look.facts.agent.health {
-        Observed::Known(health) => Some(health.agent_version.clone()).filter(|version| !version.is_empty()),
-        Observed::Absent | Observed::Unknown => look.stored.agent.as_ref().and_then(|agent| agent.version.clone()),
-    };
+    let said = look.facts.agent.health.known().map(|health| health.agent_version.clone());
     look.status.agent = Some(AgentStatus {
         connected: true,
         since: Some(since),
         transport: Some(session.transport.clone()),
-        version,
-        rtt_ms,
+        version: said.filter(|version| !version.is_empty()).or(before.version),
+        rtt_ms: before.rtt_ms.filter(|_| goes_on).or(session.rtt_ms),
         last_seen: None,
-        last_error: look.stored.agent.as_ref().and_then(|agent| agent.last_error.clone()),
+        last_error: before.last_error,
         certificate_expires: session.certificate_expires.map(time),
     });
-}
-
-/// Since when the agent is connected, and the round trip of then. A session that came back right after a manager's start
-/// goes on with the one that the status tells of: a restart of the manager is no change of the agent's connection.
-fn since(look: &Look<'_>, session: &Session) -> (Time, Option<u32>) {
-    let stored = look.stored.agent.as_ref().filter(|agent| agent.connected && session.since < grace_ends(look));
-    let went_on = stored.and_then(|agent| Some((agent.since.clone()?, agent.rtt_ms)));
-    went_on.unwrap_or_else(|| (time(session.since), session.rtt_ms))
 }
 
 fn absent(look: &mut Look<'_>) {

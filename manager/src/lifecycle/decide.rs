@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::component;
 use super::decision::{Decision, EventKind};
 use super::effect::EffectKind;
-use super::ensure;
+use super::ensure::{self, Rung};
 use super::facts::Facts;
 use super::graph::Graph;
 use super::log::State;
@@ -43,7 +43,8 @@ pub fn decide(state: &State, facts: &Facts, now: Timestamp) -> Decision {
     mirror(&mut look, graph.as_ref().ok());
     let doing = step(&mut look, &verdict, graph.as_ref().ok());
     look.forget();
-    summary::show(&mut look, &doing);
+    let known = !matches!(verdict, Verdict::NotYetKnown(_));
+    summary::show(&mut look, &doing, known);
     tell_of_move(&mut look);
     tell_of_failure(&mut look);
     look.decide()
@@ -86,6 +87,7 @@ fn pending(look: &mut Look<'_>, verdict: &Verdict) -> String {
     if !look.done_once(EffectKind::Render) {
         return "rendering the objects and checking them against the installed schemas".to_owned();
     }
+    tell_of_sizes(look);
     advance(look, Phase::Provisioning, "every precondition holds, the objects can be rendered");
     "preconditions hold, provisioning begins".to_owned()
 }
@@ -93,11 +95,11 @@ fn pending(look: &mut Look<'_>, verdict: &Verdict) -> String {
 fn provisioning(look: &mut Look<'_>, verdict: &Verdict) -> String {
     operation::enter(look, Phase::Provisioning.as_str());
     let holds = *verdict == Verdict::Holds;
-    let doing = ensure::ladder(look, holds);
+    let rung = ensure::ladder(look, holds);
     if let Verdict::Refused(_) = verdict {
         return pending_words(verdict);
     }
-    if let Some(doing) = doing {
+    if let Rung::At(doing) = rung {
         return doing;
     }
     let up = look.world.first_machine_up().map(|machine| machine.name.clone());
@@ -130,16 +132,33 @@ fn bootstrapping(look: &mut Look<'_>, verdict: &Verdict, graph: Option<&Graph>) 
 }
 
 fn ready(look: &mut Look<'_>, verdict: &Verdict) -> String {
-    maintain(look, verdict);
-    ready_words(look)
+    match maintain(look, verdict) {
+        Rung::At(repair) if !ensure::edits_wait(look) => {
+            format!("{}; putting back what is gone: {repair}", ready_words(look))
+        }
+        Rung::At(_) | Rung::Top | Rung::NotYetKnown => ready_words(look),
+    }
 }
 
 /// Puts back what is missing or was changed, and adds the health checks when their time has come.
-fn maintain(look: &mut Look<'_>, verdict: &Verdict) {
+fn maintain(look: &mut Look<'_>, verdict: &Verdict) -> Rung {
     let holds = *verdict == Verdict::Holds;
-    let repairs = ensure::ladder(look, holds);
-    if holds && repairs.is_none() {
+    let rung = ensure::ladder(look, holds);
+    if holds && rung == Rung::Top {
         ensure::health_checks(look);
+    }
+    rung
+}
+
+/// Says once that a provider cannot honour the sizes that were asked for.
+fn tell_of_sizes(look: &mut Look<'_>) {
+    let nodes = &look.spec().nodes;
+    let mut types =
+        nodes.worker_pools.values().map(|pool| &pool.instance_type).chain([&nodes.control_plane.instance_type]);
+    if look.spec().provider.config.docker.is_some() && types.any(Option::is_some) {
+        let note =
+            "provider docker makes all machines alike: instanceType of controlPlane and workerPools says nothing to it";
+        look.tell(EventKind::Warning, Reason::SizesNotHonoured, "Validate", note);
     }
 }
 

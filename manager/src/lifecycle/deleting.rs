@@ -50,11 +50,17 @@ struct At {
     reason: Reason,
     words: String,
     remaining: Vec<String>,
+    /// Nobody has looked yet at what the step depends on.
+    unknown: bool,
 }
 
 impl At {
     fn new(step: Step, words: impl Into<String>) -> Self {
-        Self { step, reason: Reason::Deleting, words: words.into(), remaining: Vec::new() }
+        Self { step, reason: Reason::Deleting, words: words.into(), remaining: Vec::new(), unknown: false }
+    }
+
+    fn unknown(step: Step, what: &str) -> Self {
+        Self { unknown: true, ..Self::new(step, format!("waiting to see {what}")) }
     }
 }
 
@@ -69,6 +75,10 @@ pub(super) fn step(look: &mut Look<'_>) {
         return;
     }
     let at = next(look);
+    if at.unknown && look.status.deletion.is_some() {
+        // A manager that was restarted has seen nothing yet; what was said stands.
+        return;
+    }
     operation::enter(look, at.step.as_str());
     show(look, &at);
 }
@@ -87,7 +97,7 @@ fn next(look: &mut Look<'_>) -> At {
             return At::new(Step::RevokingIdentity, "taking the agent's identity away");
         }
         Observed::Unknown => {
-            return At::new(Step::RevokingIdentity, "waiting to see whether the agent has an identity");
+            return At::unknown(Step::RevokingIdentity, "whether the agent has an identity");
         }
         Observed::Absent => {}
     }
@@ -109,8 +119,7 @@ fn next(look: &mut Look<'_>) -> At {
 }
 
 fn blocked(look: &Look<'_>) -> Option<At> {
-    let blocked =
-        |reason, words: &str| Some(At { step: Step::Blocked, reason, words: words.to_owned(), remaining: Vec::new() });
+    let blocked = |reason, words: &str| Some(At { reason, ..At::new(Step::Blocked, words) });
     if look.spec().deletion.protection {
         return blocked(
             Reason::DeletionProtected,
@@ -138,7 +147,7 @@ fn blocked(look: &Look<'_>) -> Option<At> {
 /// Deletes the Cluster, and waits until nothing of it is left.
 fn infrastructure(look: &mut Look<'_>) -> Option<At> {
     if look.facts.objects.is_unknown() {
-        return Some(At::new(Step::DeletingInfrastructure, "waiting to see the objects of Cluster API"));
+        return Some(At::unknown(Step::DeletingInfrastructure, "the objects of Cluster API"));
     }
     let mut left = look.world.objects.clone();
     let cluster = look.world.cluster.as_ref().map(|cluster| (cluster.deleting, cluster.deleting_word.clone()));
@@ -160,7 +169,7 @@ fn infrastructure(look: &mut Look<'_>) -> Option<At> {
     };
     left.sort_by_key(|object| (rank(object), object.name.clone()));
     let remaining: Vec<String> = left.iter().take(REMAINING_MAX).map(describe).collect();
-    Some(At { step: Step::DeletingInfrastructure, reason: Reason::DeletionWaiting, words, remaining })
+    Some(At { reason: Reason::DeletionWaiting, remaining, ..At::new(Step::DeletingInfrastructure, words) })
 }
 
 /// Machines first: they cost money.
@@ -202,7 +211,7 @@ fn objects(look: &mut Look<'_>) -> Option<At> {
             let remaining = vec![format!("Namespace {namespace}")];
             Some(At { remaining, ..At::new(Step::DeletingObjects, format!("deleting namespace {namespace}")) })
         }
-        Observed::Unknown => Some(At::new(Step::DeletingObjects, "waiting to see the cluster's namespace")),
+        Observed::Unknown => Some(At::unknown(Step::DeletingObjects, "the cluster's namespace")),
         Observed::Absent => None,
     }
 }

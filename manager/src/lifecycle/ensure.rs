@@ -15,47 +15,58 @@ pub fn spec_digest(spec: &LatticeClusterSpec) -> String {
     Sha256::digest(part.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes what is missing, one rung after the other; tells what it is at, or `None` when nothing is missing.
-pub(super) fn ladder(look: &mut Look<'_>, may_apply: bool) -> Option<String> {
+/// How far the ladder was climbed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rung {
+    /// Nothing is missing.
+    Top,
+    /// This is being made.
+    At(String),
+    /// Nobody has looked yet at what the next rung depends on.
+    NotYetKnown,
+}
+
+/// Makes what is missing, one rung after the other.
+pub(super) fn ladder(look: &mut Look<'_>, may_apply: bool) -> Rung {
     let finalizers = look.object().metadata.finalizers.clone().unwrap_or_default();
     if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
         look.want(EffectKind::AddFinalizer);
-        return Some("putting the finalizer on the object".to_owned());
+        return Rung::At("putting the finalizer on the object".to_owned());
     }
     match &look.facts.namespace {
         Observed::Known(namespace) if !namespace.terminating => {}
         Observed::Known(_) => {
-            return Some(format!("waiting until namespace lattice-{} of an earlier cluster is gone", look.name()));
+            return Rung::At(format!("waiting until namespace lattice-{} of an earlier cluster is gone", look.name()));
         }
         Observed::Absent => {
             look.want(EffectKind::EnsureNamespace);
-            return Some(format!("making namespace lattice-{}", look.name()));
+            return Rung::At(format!("making namespace lattice-{}", look.name()));
         }
-        Observed::Unknown => return Some("waiting to see the cluster's namespace".to_owned()),
+        Observed::Unknown => return Rung::NotYetKnown,
     }
     if !provider_is_held(look) {
         look.want(EffectKind::HoldProvider);
     }
     secrets(look);
     if look.facts.objects.is_unknown() {
-        return Some("waiting to see the objects of Cluster API".to_owned());
+        return Rung::NotYetKnown;
     }
     let missing = missing(look);
     if missing.is_empty() {
-        return None;
+        return Rung::Top;
     }
     if !may_apply {
-        return Some(format!("{} missing", missing.join(", ")));
+        return Rung::At(format!("{} missing", missing.join(", ")));
     }
     // A secret must be there before a machine's user data is made from it.
     if !secrets_are_there(look) {
-        return Some("making the Secrets for enrolment and for Cluster API".to_owned());
+        return Rung::At("making the Secrets for enrolment and for Cluster API".to_owned());
     }
     if look.world.cluster.is_none() && !look.done_once(EffectKind::DryRun) {
-        return Some("asking the API server whether it would take the objects (dry run)".to_owned());
+        return Rung::At("asking the API server whether it would take the objects (dry run)".to_owned());
     }
     apply(look);
-    Some(format!("applying the objects of Cluster API: {}", missing.join(", ")))
+    Rung::At(format!("applying the objects of Cluster API: {}", missing.join(", ")))
 }
 
 /// Notes which spec was applied once it was.

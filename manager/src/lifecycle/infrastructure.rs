@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::agent;
 use super::ensure;
 use super::facts::{NodeFacts, Observed};
 use super::look::Look;
@@ -193,7 +194,12 @@ fn show_nodes(look: &mut Look<'_>) {
     };
     let was_connected = look.stored.agent.is_some();
     if live.is_none() && was_connected {
-        // The agent's word is the better one; without it the last counts stand, and AgentConnected says why.
+        // The agent's word is the better one; without it the last counts stand.
+        let summary = look.status.nodes.as_ref().map(|nodes| nodes.summary.clone()).unwrap_or_default();
+        if look.facts.agent.session.is_none() && !agent::in_grace(look) {
+            let message = format!("the agent is away; last seen: {summary} nodes ready");
+            look.set(NODES_READY, ConditionStatus::Unknown, Reason::AgentAway, message);
+        }
         return;
     }
     let nodes = count(&look.world, &asked(look), live);

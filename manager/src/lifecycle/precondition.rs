@@ -24,6 +24,9 @@ pub(super) enum Verdict {
 /// Judges all preconditions at once.
 pub(super) fn judge(look: &Look<'_>, graph: &Result<Graph, graph::Error>) -> Verdict {
     let facts = look.facts;
+    if let Some(what) = unknown(look).filter(|_| was_judged(look)) {
+        return Verdict::NotYetKnown(what);
+    }
     let names: BTreeSet<String> = facts.catalog.components.iter().map(|component| component.name.clone()).collect();
     let provider = facts.provider.known();
     let mut errors = validate(look.object(), provider.map(AsRef::as_ref), &names);
@@ -57,7 +60,7 @@ pub(super) fn judge(look: &Look<'_>, graph: &Result<Graph, graph::Error>) -> Ver
     }
     if facts.parent.addresses.is_empty() {
         add(
-            "metadata.name",
+            "parent",
             Reason::ParentAddressUnknown,
             "lattice-manager knows no address that agents could dial: give it --external-address".to_owned(),
         );
@@ -66,6 +69,14 @@ pub(super) fn judge(look: &Look<'_>, graph: &Result<Graph, graph::Error>) -> Ver
         return Verdict::Refused(errors);
     }
     unknown(look).map_or(Verdict::Holds, Verdict::NotYetKnown)
+}
+
+/// Whether this very spec was judged before: then nothing new is said until all is known again.
+fn was_judged(look: &Look<'_>) -> bool {
+    let generation = look.object().metadata.generation;
+    look.conditions.get(VALIDATED).is_some_and(|condition| {
+        condition.observed_generation == generation && condition.status != ConditionStatus::Unknown
+    })
 }
 
 /// The first thing that nobody has looked at yet.

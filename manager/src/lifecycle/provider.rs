@@ -38,6 +38,9 @@ pub fn troubles(provider: &InfraProvider, credentials: &Observed<SecretFacts>) -
             format!("InfraProvider {name} is being deleted: create it again under another name"),
         );
     }
+    if provider.spec.type_ == ProviderType::Aws {
+        add(Reason::NotYetSupported, format!("InfraProvider {name}: type aws is not supported by this version"));
+    }
     let keys = credential_keys(provider.spec.type_);
     let Some(reference) = &provider.spec.credentials_secret_ref else {
         if !keys.is_empty() {
@@ -73,6 +76,16 @@ pub fn troubles(provider: &InfraProvider, credentials: &Observed<SecretFacts>) -
     troubles
 }
 
+/// What is said of values that nothing uses yet.
+fn unused(provider: &InfraProvider) -> &'static str {
+    let proxmox = provider.spec.defaults.as_ref().and_then(|defaults| defaults.proxmox.as_ref());
+    if proxmox.is_some_and(|defaults| defaults.load_balancer_pool.is_some()) {
+        "; defaults.proxmox.loadBalancerPool is not supported by this version and not used"
+    } else {
+        ""
+    }
+}
+
 /// The status of a provider. `None` while too little is known to say anything.
 pub fn status(
     provider: &Arc<InfraProvider>,
@@ -100,7 +113,8 @@ pub fn status(
         Some(first) => (ProviderPhase::NotReady, ConditionStatus::False, first.reason),
     };
     conditions.set(READY, status, reason, message.clone(), generation, now);
-    let about_credentials: Vec<_> = troubles.iter().filter(|t| t.reason != Reason::ProviderNotReady).collect();
+    let about_credentials = |reason| matches!(reason, Reason::CredentialsNotFound | Reason::CredentialsInvalid);
+    let about_credentials: Vec<_> = troubles.iter().filter(|trouble| about_credentials(trouble.reason)).collect();
     match about_credentials.first() {
         Some(first) => {
             conditions.set(CREDENTIALS_VALID, ConditionStatus::False, first.reason, &*first.message, generation, now);

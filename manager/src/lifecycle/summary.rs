@@ -4,7 +4,11 @@ use super::component;
 use super::decision::EventKind;
 use super::look::Look;
 use crate::api::condition::{AGENT_CONNECTED, DEGRADED, INFRASTRUCTURE_READY, NODES_READY, READY, VALIDATED};
-use crate::api::{ComponentState, ConditionStatus, Phase, Reason};
+use crate::api::{ComponentState, ConditionStatus, LastError, Phase, Reason};
+
+/// Failed attempts in a row before upkeep counts as an illness. Fewer cry over one lost answer, more hide for long that
+/// nothing is repaired.
+const ILL_AFTER_ATTEMPTS: u32 = 5;
 
 /// One thing that keeps a cluster from being healthy.
 struct Ill {
@@ -12,8 +16,9 @@ struct Ill {
     words: String,
 }
 
-/// Sums up a cluster that is not being deleted. `doing` is what the phase is at.
-pub(super) fn show(look: &mut Look<'_>, doing: &str) {
+/// Sums up a cluster that is not being deleted. `doing` is what the phase is at; as long as not all is `known`, what
+/// was said before stands.
+pub(super) fn show(look: &mut Look<'_>, doing: &str, known: bool) {
     if let Some(quarantine) = look.facts.quarantine.clone() {
         let words = format!(
             "Quarantined since {}: lattice-manager failed on this cluster again and again and leaves it alone until its spec changes; {}",
@@ -22,6 +27,9 @@ pub(super) fn show(look: &mut Look<'_>, doing: &str) {
         );
         look.set(READY, ConditionStatus::False, Reason::Quarantined, words.clone());
         look.say(words);
+        return;
+    }
+    if !known && look.moved.is_none() && look.conditions.get(READY).is_some() {
         return;
     }
     let settled = match look.phase() {
@@ -45,19 +53,21 @@ pub(super) fn show(look: &mut Look<'_>, doing: &str) {
 /// Before Ready.
 fn progress(look: &mut Look<'_>, doing: &str) {
     let phase = look.phase().map_or("Pending", Phase::as_str);
-    let words = format!("{phase}: {doing}");
+    let failing = failing(look);
+    let trouble = failing
+        .as_ref()
+        .map_or_else(String::new, |error| format!("; failing since {}: {}", error.since.0, error.message));
+    let words = format!("{phase}: {doing}{trouble}");
     let refused = look.conditions.get(VALIDATED).filter(|c| c.status == ConditionStatus::False).cloned();
-    let reason = refused
-        .and_then(|condition| condition.reason.parse::<Reason>().ok())
-        .or_else(|| failure(look))
-        .unwrap_or(Reason::InProgress);
+    let reason = refused.map(|condition| condition.reason).or(failing.map(|error| error.reason));
+    let reason = reason.and_then(|reason| reason.parse::<Reason>().ok()).unwrap_or(Reason::InProgress);
     look.set(READY, ConditionStatus::False, reason, words.clone());
     look.say(words);
 }
 
-/// The reason of an effect that fails.
-fn failure(look: &Look<'_>) -> Option<Reason> {
-    look.state.last_error(None).and_then(|error| error.reason.parse().ok())
+/// The failure that the status will name.
+fn failing(look: &Look<'_>) -> Option<LastError> {
+    look.state.last_error(look.stored.last_error.clone())
 }
 
 /// Ready and after: healthy, or degraded by what.
@@ -90,7 +100,9 @@ fn settle(look: &mut Look<'_>, doing: &str) {
 /// What is said of an edited spec that is not taken over.
 fn refused(look: &Look<'_>) -> String {
     let refused = look.conditions.get(VALIDATED).filter(|condition| condition.status == ConditionStatus::False);
-    refused.map_or_else(String::new, |condition| format!(". The spec is not taken over: {}", condition.message))
+    refused.map_or_else(String::new, |condition| {
+        format!(". The spec as it is cannot be taken over: {}", condition.message)
+    })
 }
 
 fn ills(look: &Look<'_>) -> Vec<Ill> {
@@ -101,7 +113,10 @@ fn ills(look: &Look<'_>) -> Vec<Ill> {
         (INFRASTRUCTURE_READY, Reason::InfrastructureFailed),
         (NODES_READY, Reason::NodesNotReady),
     ] {
-        if let Some(condition) = look.conditions.get(type_).filter(|condition| !condition.is_true()) {
+        // What nobody can tell is no illness; that the agent is away is one of its own.
+        let ill =
+            |status| status == ConditionStatus::False || (type_ == AGENT_CONNECTED && status != ConditionStatus::True);
+        if let Some(condition) = look.conditions.get(type_).filter(|condition| ill(condition.status)) {
             let words = if type_ == AGENT_CONNECTED {
                 format!("agent {}", condition.message)
             } else {
@@ -114,6 +129,10 @@ fn ills(look: &Look<'_>) -> Vec<Ill> {
         let words = component.message.clone().filter(|m| !m.is_empty());
         let words = words.unwrap_or_else(|| format!("{} is not healthy", component.name));
         ills.push(Ill { reason: Reason::ComponentsUnhealthy, words });
+    }
+    if let Some(error) = failing(look).filter(|error| error.attempts >= ILL_AFTER_ATTEMPTS) {
+        let words = format!("upkeep fails since {}: {}", error.since.0, error.message);
+        ills.push(Ill { reason: parsed(&error.reason, Reason::ApplyFailed), words });
     }
     ills
 }

@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::api::condition::{AGENT_CONNECTED, DEGRADED, READY, VALIDATED};
 use crate::api::{Condition, ConditionStatus, Phase, Reason};
-use crate::lifecycle::{EffectKind, Observed, ReportState};
+use crate::lifecycle::{EffectKind, Observed, ReportState, SecretsFacts};
 
 #[track_caller]
 fn condition(world: &World, type_: &str) -> Condition {
@@ -57,10 +57,36 @@ fn steady_state_is_silent_across_a_restart() {
     assert!(decision.requeue.is_some(), "it looks again when the agents' time is up");
     world.pass(5);
     world.agent();
-    world.facts.agent.session = None;
-    world.look();
-    let agent = |status: crate::api::LatticeClusterStatus| status.agent.map(|agent| agent.connected);
-    assert_eq!(agent(world.status()), Some(true));
+    let decision = world.look();
+    assert!(world.facts.agent.session.is_some());
+    assert_eq!((decision.status, decision.effects), (before, vec![]), "an agent that is back changes nothing");
+    assert_eq!(world.status_writes, 0);
+}
+
+#[test]
+fn a_restarted_manager_that_has_seen_nothing_yet_says_what_was_said() {
+    let mut pending = World::new();
+    pending.facts.provider = Observed::Absent;
+    pending.settle();
+    let mut provisioning = World::new();
+    provisioning.settle();
+    assert_eq!(provisioning.phase(), Some(Phase::Provisioning));
+    let mut bootstrapping = World::new();
+    bootstrapping.held.insert("istio".to_owned());
+    bootstrapping.run();
+    for mut world in [pending, provisioning, bootstrapping, ready()] {
+        let before = world.status();
+        world.restart();
+        world.facts.provider = Observed::Unknown;
+        world.facts.credentials = Observed::Unknown;
+        world.facts.missing_kinds = Observed::Unknown;
+        world.facts.namespace = Observed::Unknown;
+        world.facts.secrets = SecretsFacts::default();
+        world.facts.objects = Observed::Unknown;
+        let decision = world.look_again();
+        assert_eq!(decision.effects, [], "{:?}", before.phase);
+        assert_eq!(decision.status, before);
+    }
 }
 
 #[test]
