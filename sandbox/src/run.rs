@@ -135,7 +135,6 @@ async fn run(
         ApiServer::new(lattice_apiserver::Config { controllers: true, ..Default::default() }).map_err(Error::Server)?;
     let serving = server.serve(([127, 0, 0, 1], 0).into()).await.map_err(Error::Server)?;
     let kubeconfig = server.kubeconfig(&serving.addr()).map_err(Error::Server)?;
-    state.write_kubeconfig("parent", &kubeconfig).map_err(Error::State)?;
     let stop = CancellationToken::new();
     let client = server.client();
     let running = running.insert(Running {
@@ -153,6 +152,8 @@ async fn run(
         parent::install(&client, env, args.crds_dir.as_deref()).await?;
         running._capi = Some(Capi::start(client.clone(), capi::Config { speed: args.speed, machines: hypervisor }));
         parent::apply(&client, &documents).await?;
+        // Whoever waits for this file finds the kinds and the clusters there.
+        state.write_kubeconfig("parent", &kubeconfig).map_err(Error::State)?;
         observe::start(client.clone(), Arc::clone(board), stop.clone());
         running.manager = Some(manager::Manager::start(env, args, state, Arc::clone(board))?);
         match args.until {

@@ -18,7 +18,7 @@ pub(super) async fn once(probe: &Probe, container: &Container, host: &str) -> Re
             get(http, container, host).await
         } else if let Some(tcp) = &probe.tcp_socket {
             let port = port(&tcp.port, container).ok_or("the probe's port has no number")?;
-            let host = tcp.host.as_deref().unwrap_or(host);
+            let host = target(tcp.host.as_deref(), host);
             TcpStream::connect((host, port)).await.map(drop).map_err(|error| format!("dial tcp {host}:{port}: {error}"))
         } else {
             Ok(())
@@ -35,9 +35,17 @@ pub(super) fn seconds(value: Option<i32>, default: u64) -> u64 {
     value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
 }
 
+/// Where a probe goes: a simulated node's own address is all the loopback it has, so 127.0.0.1 means that.
+fn target<'a>(asked: Option<&'a str>, node: &'a str) -> &'a str {
+    match asked {
+        None | Some("127.0.0.1" | "localhost") => node,
+        Some(other) => other,
+    }
+}
+
 async fn get(http: &HTTPGetAction, container: &Container, host: &str) -> Result<(), String> {
     let port = port(&http.port, container).ok_or("the probe's port has no number")?;
-    let host = http.host.as_deref().unwrap_or(host);
+    let host = target(http.host.as_deref(), host);
     let path = http.path.as_deref().unwrap_or("/");
     let url = format!("http://{host}:{port}{path}");
     let failed = |error: std::io::Error| format!("Get \"{url}\": {error}");
