@@ -42,10 +42,10 @@ pub enum Error {
     Timeout(String),
     /// The child's API does not serve the kind.
     #[error("{0}: its kind is not served by the cluster")]
-    UnknownKind(object::Key),
+    UnknownKind(Box<object::Key>),
     /// A namespaced object names no namespace, or the reverse.
     #[error("{0}: {1}")]
-    Scope(object::Key, &'static str),
+    Scope(Box<object::Key>, &'static str),
     /// A CRD did not become established.
     #[error("{0}: not established in time")]
     NotEstablished(String),

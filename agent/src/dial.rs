@@ -32,10 +32,10 @@ const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 /// Wait after a newer session took over: another agent runs with this identity, and the two must not fight.
-const WAIT_SUPERSEDED: Duration = Duration::from_secs(60);
+const WAIT_SUPERSEDED: Duration = Duration::from_mins(1);
 
 /// Wait after the parent took the identity away: nothing but a person can change that.
-const WAIT_REVOKED: Duration = Duration::from_secs(600);
+const WAIT_REVOKED: Duration = Duration::from_mins(10);
 
 /// Longest wait for a name to resolve.
 const RESOLVE_AT_MOST: Duration = Duration::from_secs(5);
@@ -195,6 +195,8 @@ impl Machine {
         let wait = match &closed {
             Closed::Peer { code: CloseCode::Superseded, .. } => Some(WAIT_SUPERSEDED),
             Closed::Peer { code: CloseCode::Revoked, .. } => Some(WAIT_REVOKED),
+            // It said so itself and its successor is there or coming: a little jitter is enough.
+            Closed::Peer { code: CloseCode::Draining, .. } => Some(WAIT.0.mul_f64(rand::random())),
             _ => None,
         };
         if let Closed::Peer { code: CloseCode::UnknownIdentity, .. } = &closed {

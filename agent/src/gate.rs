@@ -14,6 +14,9 @@ use crate::observe::{Kind, Scope, Table, World};
 /// Most names in one message; the rest is counted.
 const NAMES_MAX: usize = 4;
 
+/// What is said of a node on which a DaemonSet has no pod.
+const NO_POD: &str = "no pod";
+
 /// How a gate stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -130,7 +133,7 @@ fn daemon_set(of: &v1::WorkloadRef, world: &World) -> Option<Standing> {
 fn trouble_on(node: &str, own: &[&PodFacts]) -> Option<String> {
     let mut here = own.iter().filter(|pod| pod.node == node).peekable();
     if here.peek().is_none() {
-        return Some("no pod".to_owned());
+        return Some(NO_POD.to_owned());
     }
     let mut trouble = "not ready".to_owned();
     for pod in here {
@@ -146,8 +149,10 @@ fn belongs(pod: &PodFacts, workload: &WorkloadFacts) -> bool {
     !workload.selector.is_empty() && workload.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
 }
 
-/// `edge-7 (ImagePullBackOff), edge-8 (no pod) and 3 more`.
+/// `edge-7 (ImagePullBackOff), edge-8 (no pod) and 3 more`: what says most comes first.
 fn name_some(sick: &[(&str, String)]) -> String {
+    let mut sick: Vec<_> = sick.iter().collect();
+    sick.sort_by_key(|(_, why)| [NO_POD, "Pending"].contains(&why.as_str()));
     let named: Vec<_> = sick.iter().take(NAMES_MAX).map(|(name, why)| format!("{name} ({why})")).collect();
     match sick.len().saturating_sub(NAMES_MAX) {
         0 => named.join(", "),

@@ -5,17 +5,22 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Api;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use lattice_protocol::task::{self, Kind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+/// The Deployment that the agent is.
+const DEPLOYMENT: &str = "lattice-agent";
+
 /// Notices that wait to be written; more are dropped, the log has them.
 const QUEUE: usize = 16;
 
 /// Shortest time between two Events of one reason. Lower floods the child's Events while the parent is away.
-const APART: Duration = Duration::from_secs(120);
+const APART: Duration = Duration::from_mins(2);
 
 /// Longest wait for the API server to take one.
 const WRITE_AT_MOST: Duration = Duration::from_secs(10);
@@ -40,14 +45,8 @@ impl Notices {
     pub fn start(client: kube::Client, namespace: &str, node: &str) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let reporter = Reporter { controller: "lattice-agent".to_owned(), instance: Some(node.to_owned()) };
-        let about = ObjectReference {
-            api_version: Some("apps/v1".to_owned()),
-            kind: Some("Deployment".to_owned()),
-            name: Some("lattice-agent".to_owned()),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectReference::default()
-        };
-        task::spawn("notice.write", Kind::Service, write(receiver, Recorder::new(client, reporter), about));
+        let deployments = Api::namespaced(client.clone(), namespace);
+        task::spawn("notice.write", Kind::Service, write(receiver, Recorder::new(client, reporter), deployments));
         Self(sender)
     }
 
@@ -77,7 +76,20 @@ fn cut(note: &str) -> String {
     note[..end].to_owned()
 }
 
-async fn write(mut notices: mpsc::Receiver<Notice>, recorder: Recorder, about: ObjectReference) {
+/// What Events are about. With its uid, or `kubectl describe` would not show them.
+async fn about(deployments: &Api<Deployment>) -> ObjectReference {
+    let found = tokio::time::timeout(WRITE_AT_MOST, deployments.get_opt(DEPLOYMENT)).await;
+    ObjectReference {
+        api_version: Some("apps/v1".to_owned()),
+        kind: Some("Deployment".to_owned()),
+        name: Some(DEPLOYMENT.to_owned()),
+        namespace: deployments.namespace().map(str::to_owned),
+        uid: found.ok().and_then(Result::ok).flatten().and_then(|deployment| deployment.metadata.uid),
+        ..ObjectReference::default()
+    }
+}
+
+async fn write(mut notices: mpsc::Receiver<Notice>, recorder: Recorder, deployments: Api<Deployment>) {
     let mut last: HashMap<&'static str, Instant> = HashMap::new();
     while let Some(notice) = notices.recv().await {
         if last.get(notice.reason).is_some_and(|at| at.elapsed() < APART) {
@@ -91,7 +103,7 @@ async fn write(mut notices: mpsc::Receiver<Notice>, recorder: Recorder, about: O
             action: notice.action.to_owned(),
             secondary: None,
         };
-        match tokio::time::timeout(WRITE_AT_MOST, recorder.publish(&event, &about)).await {
+        match tokio::time::timeout(WRITE_AT_MOST, recorder.publish(&event, &about(&deployments).await)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(error = %error, "event not written"),
             Err(_) => tracing::debug!("event not written in time"),

@@ -28,7 +28,7 @@ use crate::observe::{Api, Observed};
 const WINDOWS: (u32, u32) = (1 << 20, 2 << 20);
 
 /// Longest that one call may take to be answered; streams are not bound by it.
-const CALL_AT_MOST: Duration = Duration::from_secs(60);
+const CALL_AT_MOST: Duration = Duration::from_mins(1);
 
 /// Serves gRPC until the process ends.
 pub async fn grpc(

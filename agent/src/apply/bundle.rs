@@ -137,12 +137,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn decides(held: Option<Held>, request: ApplyRequest, expected: Outcome) {
-        assert_eq!(decide(held.as_ref(), &request).0, expected);
+    fn decides(held: impl Into<Option<Held>>, request: ApplyRequest, expected: Outcome) {
+        assert_eq!(decide(held.into().as_ref(), &request).0, expected);
     }
 
-    fn held(removing: bool) -> Option<Held> {
-        Some(Held { digest: "a".to_owned(), revision: 5, epoch: 2, removing })
+    fn held(removing: bool) -> Held {
+        Held { digest: "a".to_owned(), revision: 5, epoch: 2, removing }
     }
 
     #[test]

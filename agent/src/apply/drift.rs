@@ -17,7 +17,7 @@ use super::object::Key;
 const CONTESTS_MAX: usize = 3;
 
 /// … within this time is left alone. Shorter fights on for ever; longer gives up on what a person did by hand twice.
-const CONTESTS_WITHIN: Duration = Duration::from_secs(600);
+const CONTESTS_WITHIN: Duration = Duration::from_mins(10);
 
 /// Reduces `live` to the fields that `desired` has. `None` where the live object lacks one.
 pub fn project(desired: &Value, live: &Value) -> Value {

@@ -270,7 +270,8 @@ impl Engine {
         let worker = Worker::new(self.context.clone(), ledger, receiver);
         let (stop, engine) = (self.stop.clone(), self.clone());
         task::spawn("apply.worker", Kind::Service, async move {
-            if stop.run_until_cancelled(worker.run()).await.is_some() {
+            // Boxed: it is large, and would be copied on its way into the task.
+            if stop.run_until_cancelled(Box::pin(worker.run())).await.is_some() {
                 engine.removed(&component).await;
             }
         });

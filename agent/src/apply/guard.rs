@@ -91,10 +91,7 @@ impl Guard {
         // What happened before we listened to a watch that runs already is lost: these are looked at now.
         suspects.add(keys.iter().filter(|key| state.watches.contains_key(&key.gvk())).cloned());
         for gvk in keys.iter().map(Key::gvk) {
-            if !state.watches.contains_key(&gvk) {
-                let watch = self.start(gvk.clone());
-                state.watches.insert(gvk, watch);
-            }
+            state.watches.entry(gvk).or_insert_with_key(|gvk| self.start(gvk.clone()));
         }
         state.components.insert(component.to_owned(), (keys, suspects.clone()));
         Self::stop_unwanted(&mut state);

@@ -98,7 +98,7 @@ fn mark(desired: &mut Value) {
 pub fn hash(value: &Value) -> String {
     let mut hasher = Sha256::new();
     feed(&mut hasher, value);
-    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    lattice_protocol::tls::hex(&hasher.finalize()[..8])
 }
 
 fn feed(hasher: &mut Sha256, value: &Value) {
@@ -116,7 +116,9 @@ fn feed(hasher: &mut Sha256, value: &Value) {
         }
         Value::Array(items) => {
             hasher.update(b"[");
-            items.iter().for_each(|item| feed(hasher, item));
+            for item in items {
+                feed(hasher, item);
+            }
             hasher.update(b"]");
         }
         scalar => hasher.update(scalar.to_string().as_bytes()),

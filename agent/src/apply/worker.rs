@@ -24,7 +24,7 @@ use super::write::Writer;
 use crate::backoff::Backoff;
 
 /// First and longest wait after a failed apply. Lower hammers an API server that is ill; higher keeps dependents waiting.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What a component should be.
 #[derive(Clone, Debug)]

@@ -75,11 +75,11 @@ impl Writer {
     async fn objects(&self, key: &Key) -> Result<Api<DynamicObject>, Error> {
         let gvk = key.gvk();
         let resolved = bounded(CALL_AT_MOST, format!("discover {key}"), self.api.resolve(&gvk)).await?;
-        let (resource, namespaced) = resolved.ok_or_else(|| Error::UnknownKind(key.clone()))?;
+        let (resource, namespaced) = resolved.ok_or_else(|| Error::UnknownKind(Box::new(key.clone())))?;
         match (namespaced, key.namespace.as_str()) {
-            (true, "") => Err(Error::Scope(key.clone(), "its kind lives in namespaces, and it names none")),
+            (true, "") => Err(Error::Scope(Box::new(key.clone()), "its kind lives in namespaces, and it names none")),
             (false, namespace) if !namespace.is_empty() => {
-                Err(Error::Scope(key.clone(), "its kind lives in no namespace, and it names one"))
+                Err(Error::Scope(Box::new(key.clone()), "its kind lives in no namespace, and it names one"))
             }
             (true, namespace) => Ok(Api::namespaced_with(self.client.clone(), namespace, &resource)),
             (false, _) => Ok(Api::all_with(self.client.clone(), &resource)),

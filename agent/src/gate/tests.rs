@@ -1,3 +1,5 @@
+//! Gates, judged by tables.
+
 use k8s_openapi::api::core::v1::Taint;
 
 use super::*;
@@ -125,7 +127,7 @@ fn nodes_without_a_ready_pod_are_named_up_to_a_bound() {
         &ztunnel(),
         &with_pods(with_daemon_set(world(9), counts("ztunnel", 9, 1)), pods),
         Reason::DaemonSetNotReady,
-        "ztunnel: 1/9 nodes ready; not ready: edge-2 (no pod), edge-3 (no pod), edge-4 (no pod), edge-5 (no pod) and 4 more",
+        "ztunnel: 1/9 nodes ready; not ready: edge-7 (init:config, 4 restarts), edge-2 (no pod), edge-3 (no pod), edge-4 (no pod) and 4 more",
     );
 }
 

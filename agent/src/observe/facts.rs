@@ -320,8 +320,8 @@ fn trouble(
         let what = why.map_or_else(|| format!("init:{}", init.name), |why| format!("init:{} {why}", init.name));
         return with_restarts(what, init.restart_count);
     }
-    let sick = containers.iter().filter(|container| !container.ready);
-    if let Some((container, why)) = sick.filter_map(|sick| state_in_a_word(sick).map(|why| (sick, why))).next() {
+    let mut sick = containers.iter().filter(|container| !container.ready);
+    if let Some((container, why)) = sick.find_map(|sick| state_in_a_word(sick).map(|why| (sick, why))) {
         return with_restarts(why, container.restart_count);
     }
     if let Some(unscheduled) = unscheduled {

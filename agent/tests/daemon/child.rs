@@ -18,21 +18,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::parent::{Parent, UID};
 
-pub struct Child {
-    server: Arc<ApiServer>,
-    pub client: kube::Client,
+pub(crate) struct Child {
+    _server: Arc<ApiServer>,
+    pub(crate) client: kube::Client,
     serving: Serving,
     folder: tempfile::TempDir,
 }
 
 /// A running agent. Dropped, it is cut off as a kill would.
-pub struct Agent {
+pub(crate) struct Agent {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Child {
-    pub async fn start(parent: &Parent) -> Self {
+    pub(crate) async fn start(parent: &Parent) -> Self {
         lattice_protocol::tls::install_provider();
         let server = ApiServer::new(Config { controllers: true, ..Config::default() }).unwrap();
         let serving = server.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -51,10 +51,10 @@ impl Child {
         put(&format!("{account}/token"), &server.service_account_token("lattice-system", "lattice-agent").unwrap());
         put("etc/lattice/enrol/ca.crt", &parent.ca_pem);
         put("etc/lattice/enrol/token", &parent.token.expose());
-        Self { server, client, serving, folder }
+        Self { _server: server, client, serving, folder }
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -92,7 +92,7 @@ impl Child {
         *run
     }
 
-    pub fn agent(&self, parent: &Parent) -> Agent {
+    pub(crate) fn agent(&self, parent: &Parent) -> Agent {
         let (options, stop) = (self.options(parent), CancellationToken::new());
         let stopped = stop.clone();
         let task = task::spawn("test.agent", Kind::Service, async move {
@@ -101,7 +101,7 @@ impl Child {
         Agent { stop, task }
     }
 
-    pub async fn node(&self, name: &str, ready: bool) {
+    pub(crate) async fn node(&self, name: &str, ready: bool) {
         let nodes = Api::<Node>::all(self.client.clone());
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
         nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
@@ -115,7 +115,7 @@ impl Child {
 
 impl Agent {
     /// Ends it as SIGTERM does.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         (&mut self.task).await.unwrap();
     }

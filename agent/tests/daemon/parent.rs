@@ -19,17 +19,17 @@ use rcgen::{
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use tokio::net::TcpListener;
 
-pub const UID: &str = "0b6c2d1e-9f00-4c8e-8a77-0123456789ab";
+pub(crate) const UID: &str = "0b6c2d1e-9f00-4c8e-8a77-0123456789ab";
 
-pub struct Parent {
-    pub fleet: TrustDomain,
-    pub ca_pem: String,
-    pub pin: CaPin,
-    pub token: JoinToken,
-    pub gateway: quinn::Endpoint,
-    pub bootstrap: SocketAddr,
+pub(crate) struct Parent {
+    pub(crate) fleet: TrustDomain,
+    pub(crate) ca_pem: String,
+    pub(crate) pin: CaPin,
+    pub(crate) token: JoinToken,
+    pub(crate) gateway: quinn::Endpoint,
+    pub(crate) bootstrap: SocketAddr,
     /// Enrolments that were answered so far.
-    pub enrolled: Arc<AtomicU32>,
+    pub(crate) enrolled: Arc<AtomicU32>,
 }
 
 fn signed(
@@ -51,7 +51,7 @@ fn signed(
 }
 
 impl Parent {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let fleet: TrustDomain = "fleet.test".parse().unwrap();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
@@ -87,7 +87,7 @@ impl Parent {
     }
 
     /// Waits for the next session of an agent.
-    pub async fn session(&self) -> Session {
+    pub(crate) async fn session(&self) -> Session {
         let incoming = self.gateway.accept().await.unwrap();
         quic::accept(incoming).await.unwrap()
     }

@@ -47,7 +47,7 @@ pub enum Protocol {
 #[derive(Debug)]
 pub(super) enum Collector {
     Grpc(TraceServiceClient<Channel>),
-    Http { client: Client<HttpConnector, Full<Bytes>>, url: http::Uri },
+    Http { client: Box<Client<HttpConnector, Full<Bytes>>>, url: http::Uri },
 }
 
 impl Collector {
@@ -65,7 +65,7 @@ impl Collector {
             Protocol::HttpProtobuf => {
                 let url = format!("{}/v1/traces", url.trim_end_matches('/'));
                 let url = url.parse().map_err(|_| refuse("it is no URL"))?;
-                Ok(Self::Http { client: Client::builder(TokioExecutor::new()).build_http(), url })
+                Ok(Self::Http { client: Box::new(Client::builder(TokioExecutor::new()).build_http()), url })
             }
         }
     }
@@ -133,9 +133,9 @@ pub(super) async fn export(exporter: Exporter, mut collector: Collector, mut req
         };
         let sent = send_with_patience(&mut collector, &taken.request).await;
         if sent.is_ok() {
-            exporter.count_sent(taken.spans)
+            exporter.count_sent(taken.spans);
         } else {
-            exporter.count_lost(taken.spans)
+            exporter.count_lost(taken.spans);
         }
         note(&mut away, sent.is_err());
     }

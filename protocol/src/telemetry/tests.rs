@@ -96,7 +96,7 @@ async fn an_operation_begun_elsewhere_is_exported_with_its_ids_and_times() {
     exporter.export(root);
     let request = received.recv().await.unwrap();
     let span = &request.resource_spans[0].scope_spans[0].spans[0];
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = crate::tls::hex;
     assert_eq!((hex(&span.trace_id), hex(&span.span_id)), ids);
     assert!(span.parent_span_id.is_empty(), "it is a root");
     assert_eq!(span.start_time_unix_nano, 1_000_000_000_000);
@@ -182,7 +182,7 @@ impl std::io::Write for Sink {
 fn current_span_is_the_one_that_goes_over_the_wire() {
     let agent = Exporter::tunnel(&resource("lattice-agent", "1", &[]));
     let provider = SdkTracerProvider::builder().with_span_processor(agent.processor().unwrap()).build();
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| Sink::default());
+    let lines = tracing_subscriber::fmt::layer().with_writer(Sink::default);
     let subscriber = tracing_subscriber::registry().with(spans(&provider, "test")).with(lines);
     tracing::subscriber::with_default(subscriber, || {
         let operation = Traceparent::new_root();

@@ -1,3 +1,5 @@
+//! Drift: seen, named, put back or left alone.
+
 use serde_json::json;
 
 use super::super::object::hash;

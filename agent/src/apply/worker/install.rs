@@ -18,7 +18,7 @@ use super::super::{Error, drift, prune, stage};
 use super::Worker;
 
 /// Longest wait for a CRD to become established.
-const ESTABLISHED_AT_MOST: Duration = Duration::from_secs(60);
+const ESTABLISHED_AT_MOST: Duration = Duration::from_mins(1);
 
 impl Worker {
     /// Applies the bundle if it was not applied yet.

@@ -1,3 +1,5 @@
+//! Objects as Kubernetes gives them, cut down.
+
 use serde_json::{Value, json};
 
 use super::*;

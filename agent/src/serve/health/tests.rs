@@ -1,3 +1,5 @@
+//! When health reports come, and what they say.
+
 use super::*;
 use crate::observe::facts::Verdict;
 
