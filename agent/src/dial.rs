@@ -142,36 +142,39 @@ impl Machine {
         obtained.map(Arc::new).map_err(|error| Failure::Enrolment(chain(&error)))
     }
 
+    /// Dials, unless the process ends meanwhile.
+    async fn dial(&mut self, identity: Arc<Identity>, addresses: Vec<std::net::SocketAddr>) -> State {
+        let stop = self.dialler.stop.clone();
+        match stop.run_until_cancelled(self.handshake(&identity, addresses)).await {
+            None => State::Stopped,
+            Some(Ok(session)) => State::Connected(session),
+            Some(Err(why)) => {
+                // Perhaps another one is stored by now.
+                self.identity = None;
+                self.fail(Failure::DialFailed(why), None).await
+            }
+        }
+    }
+
     /// Dials every address, a little apart; the first handshake wins.
     #[tracing::instrument(name = "tunnel.dial", skip_all, fields(
         cluster.name = %self.dialler.enrolment.cluster, attempt = self.backoff.failures() + 1,
         otel.status_code = tracing::field::Empty, otel.status_description = tracing::field::Empty,
     ))]
-    async fn dial(&mut self, identity: Arc<Identity>, addresses: Vec<std::net::SocketAddr>) -> State {
-        if identity.not_after <= clock::now() {
-            self.identity = None;
-            let why = format!("the certificate ended at {}", identity.not_after);
-            return self.fail(Failure::DialFailed(why), None).await;
-        }
-        let config = tls::tunnel_client(&identity.credentials, &identity.ca, &self.dialler.enrolment.trust_domain)
-            .map_err(|error| chain(&error))
-            .and_then(|config| quic::client_config(Arc::new(config)).map_err(|error| chain(&error)));
-        let stop = self.dialler.stop.clone();
-        let dialled = match config {
-            Ok(config) => match stop.run_until_cancelled(race::first(addresses, config)).await {
-                Some(dialled) => dialled,
-                None => return State::Stopped,
-            },
-            Err(why) => Err(why),
-        };
-        match dialled {
-            Ok(session) => State::Connected(session),
-            Err(why) => {
-                let span = tracing::Span::current();
-                span.record("otel.status_code", "ERROR").record("otel.status_description", why.as_str());
-                self.fail(Failure::DialFailed(why), None).await
+    async fn handshake(&self, own: &Identity, addresses: Vec<std::net::SocketAddr>) -> Result<Session, String> {
+        let dialled = async {
+            if own.not_after <= clock::now() {
+                return Err(format!("the certificate ended at {}", own.not_after));
             }
-        }
+            let fleet = &self.dialler.enrolment.trust_domain;
+            let config = tls::tunnel_client(&own.credentials, &own.ca, fleet).map_err(|error| chain(&error))?;
+            let config = quic::client_config(Arc::new(config)).map_err(|error| chain(&error))?;
+            race::first(addresses, config).await
+        };
+        dialled.await.inspect_err(|why| {
+            let span = tracing::Span::current();
+            span.record("otel.status_code", "ERROR").record("otel.status_description", why.as_str());
+        })
     }
 
     /// Takes the parent's streams until the session or the process ends.

@@ -267,14 +267,29 @@ impl Engine {
         let (sender, receiver) = watch::channel(desired);
         let ledger = Ledger::new(self.context.store.clone(), record);
         workers.insert(component.clone(), Handle { desired: sender, ledger: ledger.clone() });
-        let worker = Worker::new(self.context.clone(), ledger, receiver);
-        let (stop, engine) = (self.stop.clone(), self.clone());
-        task::spawn("apply.worker", Kind::Service, async move {
-            // Boxed: it is large, and would be copied on its way into the task.
-            if stop.run_until_cancelled(Box::pin(worker.run())).await.is_some() {
-                engine.removed(&component).await;
+        task::spawn("apply.component", Kind::Service, self.clone().supervise(component, ledger, receiver));
+    }
+
+    /// Runs a component's worker, and another one when it panicked, until the component is removed.
+    async fn supervise(self, component: String, ledger: Ledger, receiver: watch::Receiver<Desired>) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            let worker = Worker::new(self.context.clone(), ledger.clone(), receiver.clone());
+            let stop = self.stop.clone();
+            let worker = task::spawn("apply.worker", Kind::Request, async move {
+                // Boxed: it is large, and would be copied on its way into the task.
+                stop.run_until_cancelled(Box::pin(worker.run())).await;
+            });
+            if worker.await.is_ok() {
+                break;
             }
-        });
+            tracing::error!(component, "component is taken up again after a panic");
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        drop(receiver);
+        if !self.stop.is_cancelled() {
+            self.removed(&component).await;
+        }
     }
 
     /// A worker ended: its component is gone, unless it was asked for again meanwhile.

@@ -8,4 +8,6 @@ mod components;
 #[cfg(test)]
 mod parent;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod session;

@@ -28,6 +28,7 @@ pub(crate) struct Parent {
     pub(crate) token: JoinToken,
     pub(crate) gateway: quinn::Endpoint,
     pub(crate) bootstrap: SocketAddr,
+    signer: Arc<Signer>,
     /// Enrolments that were answered so far.
     pub(crate) enrolled: Arc<AtomicU32>,
 }
@@ -82,8 +83,24 @@ impl Parent {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let bootstrap = listener.local_addr().unwrap();
-        task::spawn("test.bootstrap", Kind::Service, enrolments(listener, tls::https_server(own), signer));
-        Self { fleet, ca_pem, pin, token, gateway, bootstrap, enrolled }
+        task::spawn("test.bootstrap", Kind::Service, enrolments(listener, tls::https_server(own), Arc::clone(&signer)));
+        Self { fleet, ca_pem, pin, token, gateway, bootstrap, signer, enrolled }
+    }
+
+    /// Both ends of a session, without an agent.
+    pub(crate) async fn pair(&self) -> (Session, Session) {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let signer = &self.signer;
+        let certificate = signed(&signer.issuer, &signer.id, &key, ExtendedKeyUsagePurpose::ClientAuth);
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let own = Credentials::new(vec![certificate.der().clone()], key).unwrap();
+        let ca = CaBundle::from_pem(self.ca_pem.as_bytes()).unwrap();
+        let config = tls::tunnel_client(&own, &ca, &self.fleet).unwrap();
+        let config = quic::client_config(Arc::new(config)).unwrap();
+        let endpoint = quic::dialler("127.0.0.1:0".parse().unwrap()).unwrap();
+        let dialled = quic::dial(&endpoint, config, self.gateway.local_addr().unwrap());
+        let (agent, parent) = tokio::join!(dialled, self.session());
+        (agent.unwrap(), parent)
     }
 
     /// Waits for the next session of an agent.

@@ -30,7 +30,10 @@ impl Worker {
         self.context.want(&self.component, &bundle.head.gates);
         if self.record.applied != self.record.digest {
             self.attempt += 1;
-            self.report(State::Applying, Some(Reason::Installing), format!("{} objects", bundle.objects.len()));
+            if self.attempt == 1 {
+                // Later tries leave the last failure to be read.
+                self.report(State::Applying, Some(Reason::Installing), format!("{} objects", bundle.objects.len()));
+            }
             let span = tracing::info_span!(
                 "component.apply",
                 component = %self.component,

@@ -9,20 +9,35 @@ use super::super::object::Key;
 use super::super::prune::{self, Told};
 use super::super::{Error, stage};
 use super::Worker;
+use crate::backoff::Backoff;
 
-/// Pause between looks at objects that are being removed.
-const REMOVAL_LOOK: Duration = Duration::from_secs(1);
+/// First and longest pause between looks at objects that are being removed: their finalizers take the time they take.
+const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+/// Where and how an object asks to outlive its component (Helm's word for it).
+const KEEP: (&str, &str) = ("/metadata/annotations/helm.sh~1resource-policy", "keep");
 
 impl Worker {
     /// Deletes what another component does not hold either.
     pub(super) async fn prune(&self, keys: &[Key]) -> Result<(), Error> {
         for key in keys {
-            if !self.context.is_held_elsewhere(&self.component, key) {
+            if !self.context.is_held_elsewhere(&self.component, key) && !self.is_to_be_kept(key).await? {
                 tracing::info!(component = %self.component, object = %key, "object is no longer wanted");
                 self.writer.delete(key).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the object asks to outlive its component.
+    async fn is_to_be_kept(&self, key: &Key) -> Result<bool, Error> {
+        let live = self.writer.find(key).await.or_else(|error| match error {
+            // Its kind is gone, and the object with it.
+            Error::UnknownKind(_) => Ok(None),
+            other => Err(other),
+        })?;
+        let policy = live.as_ref().and_then(|live| live.pointer(KEEP.0));
+        Ok(policy.and_then(serde_json::Value::as_str) == Some(KEEP.1))
     }
 
     /// Deletes everything of the component and waits until it is gone.
@@ -40,6 +55,7 @@ impl Worker {
     /// Deletes objects and waits until they are gone.
     async fn gone(&mut self, mut keys: Vec<Key>) -> Result<(), Error> {
         keys.retain(|key| !self.context.is_held_elsewhere(&self.component, key));
+        let mut looks = Backoff::new(LOOK.0, LOOK.1);
         loop {
             let mut remaining = Vec::new();
             for key in &keys {
@@ -51,7 +67,7 @@ impl Worker {
             let message = format!("{} objects remain, first {first}", remaining.len());
             self.report(State::Removing, Some(Reason::ObjectTerminating), message);
             keys = remaining;
-            tokio::time::sleep(REMOVAL_LOOK).await;
+            tokio::time::sleep(looks.next_at(1.0)).await;
         }
     }
 }
