@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use kube::core::GroupVersionKind;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 /// Marks every object that an agent applied, whatever the component: one watch per kind sees them all.
@@ -80,17 +81,33 @@ impl Object {
     }
 }
 
+/// Marks an object as ours, and takes out what the server would not keep as it is written: it would look like drift.
 fn mark(desired: &mut Value) {
-    if let Some(metadata) = desired.get_mut("metadata").and_then(Value::as_object_mut) {
-        let labels = metadata.entry("labels").or_insert_with(|| Value::Object(serde_json::Map::new()));
-        if labels.is_null() {
-            *labels = Value::Object(serde_json::Map::new());
-        }
-        if let Some(labels) = labels.as_object_mut() {
-            labels.insert(APPLIED_BY.0.to_owned(), APPLIED_BY.1.into());
-        }
-        // The server sets it; a template that writes `null` would only make noise.
-        metadata.remove("creationTimestamp");
+    let is_secret = desired["kind"] == "Secret" && desired["apiVersion"] == "v1";
+    let Some(object) = desired.as_object_mut() else { return };
+    // Whose it is says the controller, not the bundle.
+    object.remove("status");
+    if is_secret {
+        encode_string_data(object);
+    }
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    metadata.remove("creationTimestamp");
+    let labels = metadata.entry("labels").or_insert(Value::Null);
+    if !labels.is_object() {
+        *labels = Value::Object(Map::new());
+    }
+    labels[APPLIED_BY.0] = APPLIED_BY.1.into();
+}
+
+/// Moves `stringData`, which can only be written, to `data`, where it is read.
+fn encode_string_data(secret: &mut Map<String, Value>) {
+    let Some(Value::Object(texts)) = secret.remove("stringData") else { return };
+    let data = secret.entry("data").or_insert(Value::Null);
+    if !data.is_object() {
+        *data = Value::Object(Map::new());
+    }
+    for (key, text) in texts {
+        data[key] = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default()).into();
     }
 }
 
@@ -174,6 +191,18 @@ mod tests {
         let object = Object::read(0, Bytes::from_static(text)).unwrap();
         assert_eq!(object.key.to_string(), "DaemonSet kube-system/cilium");
         assert_eq!(object.desired()["metadata"]["labels"]["lattice.dev/applied-by"], "lattice-agent");
+    }
+
+    #[test]
+    fn what_the_server_would_not_keep_is_taken_out() {
+        let text = r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a","creationTimestamp":null,"labels":null},
+            "stringData":{"key":"value"},"data":{"other":"eA=="},"status":{"x":1}}"#;
+        let desired = Object::read(0, Bytes::from_static(text.as_bytes())).unwrap().desired();
+        let expected = json!({
+            "apiVersion": "v1", "kind": "Secret", "data": {"key": "dmFsdWU=", "other": "eA=="},
+            "metadata": {"name": "a", "labels": {"lattice.dev/applied-by": "lattice-agent"}},
+        });
+        assert_eq!(desired, expected);
     }
 
     #[test]

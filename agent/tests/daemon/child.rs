@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::PostParams;
 use lattice_agent::app;
@@ -40,6 +41,16 @@ impl Child {
         let namespaces = Api::<Namespace>::all(client.clone());
         let namespace = serde_json::from_value(json!({"metadata": {"name": "lattice-system"}})).unwrap();
         namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "lattice-system");
+        let account = serde_json::from_value(json!({"metadata": {"name": "lattice-agent"}})).unwrap();
+        accounts.create(&PostParams::default(), &account).await.unwrap();
+        let bindings = Api::<ClusterRoleBinding>::all(client.clone());
+        let binding = json!({
+            "metadata": {"name": "lattice-agent"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "lattice-agent", "namespace": "lattice-system"}],
+        });
+        bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let put = |path: &str, text: &str| {
             let path = folder.path().join(path);
