@@ -26,6 +26,8 @@ mod scripts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use clap::{CommandFactory as _, Parser as _};
+use lattice_agent::cli::Cli;
 use lattice_manager::chart::Catalog;
 use lattice_manager::render::{AgentContext, JoinToken, RenderedObject, Renderer};
 use serde_json::Value;
@@ -135,6 +137,25 @@ fn agent_manifest_renders_as_written_down() {
     assert!(!format!("{manifest:?} {:?}", agent()).contains(TOKEN), "a token is not shown by Debug");
     golden.check("agent.yaml", &chart::documents(manifest.expose()).iter().map(chart::document).collect::<String>());
     golden.finish();
+}
+
+#[test]
+fn the_agent_takes_the_command_line_and_environment_of_its_manifest() {
+    let manifest = chart::documents(renderer().agent_manifest(&agent()).expect("renders").expose());
+    let deployment = manifest.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let words = container["command"].as_array().expect("a command").iter().filter_map(Value::as_str);
+    let lattice_agent::cli::Command::Run(run) =
+        Cli::try_parse_from(words.chain(["--kubernetes-host", "127.0.0.1"])).expect("the agent takes it").command;
+    assert_eq!((run.endpoints.len(), run.bootstrap_urls.len()), (2, 2));
+
+    let command = Cli::command();
+    let run = command.find_subcommand("run").expect("lattice-agent run");
+    let known: BTreeSet<&str> = run.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    for variable in container["env"].as_array().expect("variables") {
+        let name = variable["name"].as_str().expect("a name");
+        assert!(known.contains(name) || name.starts_with("OTEL_"), "the agent does not read {name}");
+    }
 }
 
 fn agent() -> AgentContext {
