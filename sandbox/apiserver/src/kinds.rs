@@ -203,6 +203,20 @@ pub(crate) fn builtins() -> &'static [Arc<Resource>] {
     })
 }
 
+/// Returns the schema of a built-in kind, or of one that is only sent to subresources and with requests.
+pub(crate) fn node_of(api_version: &str, kind: &str) -> Option<&'static Node> {
+    let known = builtins().iter().find(|resource| resource.kind == kind && resource.api_version() == api_version);
+    let name = match (kind, known) {
+        (_, Some(resource)) => return Some(resource.node()),
+        ("DeleteOptions", _) => "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+        ("TokenRequest", _) => "io.k8s.api.authentication.v1.TokenRequest",
+        ("Eviction", _) => "io.k8s.api.policy.v1.Eviction",
+        ("Scale", _) => "io.k8s.api.autoscaling.v1.Scale",
+        _ => return None,
+    };
+    Some(builtin::node(name))
+}
+
 fn words(text: &str, separator: char) -> Vec<String> {
     text.split(separator).filter(|word| !word.is_empty()).map(String::from).collect()
 }

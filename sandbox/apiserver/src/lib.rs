@@ -38,6 +38,7 @@ mod openapi;
 mod options;
 mod patch;
 mod pods;
+mod protobuf;
 mod quantity;
 mod rest;
 mod rules;
@@ -54,4 +55,5 @@ mod view;
 
 pub use config::{Clock, Config, History};
 pub use error::Error;
+pub use faults::{Effect, Fault, Faults};
 pub use server::{ApiServer, Serving};

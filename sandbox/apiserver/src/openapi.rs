@@ -6,14 +6,17 @@ mod schemas;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::http::respond::Answer;
+use crate::http::respond::{self, Answer};
 use crate::kinds::{Kinds, join};
-use crate::options::Query;
+use crate::protobuf;
 use crate::status::{Result, Status};
 
 /// Answers a path below `/openapi`.
-pub(crate) fn answer(kinds: &Kinds, segments: &[&str], _query: &Query) -> Result<Answer> {
+pub(crate) fn answer(kinds: &Kinds, segments: &[&str], accept: &str) -> Result<Answer> {
     match segments {
+        ["openapi", "v2"] if accept.contains(protobuf::SWAGGER) => {
+            Ok(respond::bytes(protobuf::SWAGGER_ANSWER, protobuf::swagger()))
+        }
         ["openapi", "v2"] => Ok(Answer::ok(swagger(kinds))),
         ["openapi", "v3"] => Ok(Answer::raw_json(index(kinds).to_string(), "text/plain; charset=utf-8")),
         ["openapi", "v3", "api", version] => document(kinds, "", version),

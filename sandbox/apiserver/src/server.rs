@@ -17,6 +17,7 @@ use crate::certs::Authority;
 use crate::config::Config;
 use crate::core::Core;
 use crate::error::Error;
+use crate::faults::{Dropped, Faults};
 use crate::http::handle::{Peer, handle};
 use crate::http::{BoxError, Request, Response};
 
@@ -129,6 +130,11 @@ impl ApiServer {
         ))
     }
 
+    /// Returns the faults of this server, to add some.
+    pub fn faults(&self) -> Faults {
+        self.core.faults.clone()
+    }
+
     /// Returns the certificate of the authority that signs the server's certificates, PEM.
     pub fn ca_pem(&self) -> &str {
         self.authority.pem()
@@ -155,12 +161,12 @@ fn answer(
     server: Arc<ApiServer>,
     mut request: Request,
     user: Option<User>,
-) -> futures::future::BoxFuture<'static, Result<Response, std::convert::Infallible>> {
+) -> futures::future::BoxFuture<'static, Result<Response, Dropped>> {
     Box::pin(async move {
         if let Some(user) = user {
             request.extensions_mut().insert(Peer(user));
         }
-        Ok(handle(&server.core, request).await)
+        handle(&server.core, request).await
     })
 }
 

@@ -13,15 +13,17 @@ use super::{Request, Response};
 use crate::auth::{self, User, rbac, reviews};
 use crate::core::Core;
 use crate::discovery;
-use crate::kinds::{Kinds, Resource, is_builtin_group};
+use crate::faults::{self, Dropped, Effect};
+use crate::kinds::{self, Kinds, Resource};
 use crate::metrics::Labels;
 use crate::options::{DeleteOptions, ListOptions, Query, WriteOptions};
 use crate::patch;
+use crate::protobuf;
 use crate::rest::list::Selection;
-use crate::rest::{Outcome, Write, create, decode, delete, list, patch as rest_patch, scale, serve, update, watch};
+use crate::rest::{Outcome, Write, create, delete, list, patch as rest_patch, scale, serve, update, watch};
 use crate::schema::formats;
 use crate::selector::{self, field::FieldSelector};
-use crate::status::{self, Result, Status};
+use crate::status::{Result, Status};
 use crate::view::{Include, Shown};
 
 /// Bytes of a request's body.
@@ -32,16 +34,20 @@ const BODY_MAX: usize = 3 << 20;
 pub(crate) struct Peer(pub(crate) User);
 
 /// Answers a request.
-pub(crate) async fn handle(core: &Arc<Core>, request: Request) -> Response {
+pub(crate) async fn handle(core: &Arc<Core>, request: Request) -> std::result::Result<Response, Dropped> {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let asked = Asked::of(&parts.method, parts.uri.path(), &query);
     let mut accepted = Accepted::default();
-    let call = Call { core, parts: &parts, query: &query, asked: &asked };
+    let mut call = Call { core, parts: &parts, query: &query, asked: &asked, effects: Vec::new() };
     let answer = call.answer(body, &mut accepted).await;
-    let response = respond::write(answer, &accepted);
+    let effects = call.effects;
+    let response = respond::write(answer, &accepted, &parts.headers);
     count(core, &asked, response.status().as_u16());
-    response
+    if effects.contains(&Effect::LoseAnswer) {
+        return Err(Dropped);
+    }
+    Ok(if effects.contains(&Effect::Cut) { faults::cut(response) } else { response })
 }
 
 fn count(core: &Core, asked: &Asked, code: u16) {
@@ -61,6 +67,8 @@ struct Call<'a> {
     parts: &'a http::request::Parts,
     query: &'a Query,
     asked: &'a Asked,
+    /// The faults that strike the request.
+    effects: Vec<Effect>,
 }
 
 impl Call<'_> {
@@ -68,7 +76,7 @@ impl Call<'_> {
         self.parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    async fn answer(&self, body: super::Body, accepted: &mut Accepted) -> Result<Answer> {
+    async fn answer(&mut self, body: super::Body, accepted: &mut Accepted) -> Result<Answer> {
         let peer = self.parts.extensions.get::<Peer>().map(|peer| &peer.0);
         let mut user = auth::authenticate(self.core, &self.parts.headers, peer)?;
         if let Some(other) = auth::impersonate(&self.parts.headers, &user)? {
@@ -82,6 +90,7 @@ impl Call<'_> {
         self.check_timeout()?;
         match &self.asked.target {
             Some(target) => self.resource(target, &user, body, accepted).await,
+            None if self.asked.path.starts_with("/faults") => self.faults(&read(body).await?),
             None => self.path(accepted),
         }
     }
@@ -115,6 +124,43 @@ impl Call<'_> {
         )))
     }
 
+    /// Lists, adds and takes away faults.
+    fn faults(&self, bytes: &[u8]) -> Result<Answer> {
+        let faults = &self.core.faults;
+        let number = self.asked.path.trim_start_matches("/faults").trim_start_matches('/');
+        match (self.parts.method.as_str(), number) {
+            ("GET", "") => {
+                let list = faults.list().into_iter().map(|(number, fault)| {
+                    let mut fault = serde_json::to_value(fault).unwrap_or_default();
+                    fault["number"] = number.into();
+                    fault
+                });
+                Ok(Answer::ok(list.collect()))
+            }
+            ("POST", "") => {
+                let fault = serde_json::from_slice(bytes).map_err(|error| Status::bad_request(error.to_string()))?;
+                Ok(Answer::ok(serde_json::json!({"number": faults.add(fault)})))
+            }
+            ("DELETE", "") => {
+                faults.clear();
+                Ok(Answer::ok(serde_json::json!({})))
+            }
+            ("DELETE", number) => {
+                faults.remove(number.parse().map_err(|_| Status::page_not_found())?);
+                Ok(Answer::ok(serde_json::json!({})))
+            }
+            _ => Err(Status::page_not_found()),
+        }
+    }
+
+    /// Returns as of which revision a read is answered that a fault makes stale.
+    fn stale(&self) -> Option<u64> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Stale { revisions } => Some(self.core.store.revision().saturating_sub(*revisions).max(1)),
+            _ => None,
+        })
+    }
+
     fn path(&self, accepted: &mut Accepted) -> Result<Answer> {
         let kinds = self.core.registry.now();
         let segments: Vec<&str> = self.asked.path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -122,7 +168,7 @@ impl Call<'_> {
             ["healthz" | "livez" | "readyz", ..] => return Ok(Answer::text("ok")),
             ["metrics"] => return Ok(Answer::text(self.core.metrics.text(self.core.store.revision()))),
             ["version"] => return Ok(Answer::ok(discovery::version())),
-            ["openapi", ..] => return crate::openapi::answer(&kinds, &segments, self.query),
+            ["openapi", ..] => return crate::openapi::answer(&kinds, &segments, self.header("accept")),
             ["apis" | "api", ..] | [] => {}
             _ => return Err(Status::page_not_found()),
         }
@@ -145,7 +191,7 @@ impl Call<'_> {
     }
 
     async fn resource(
-        &self,
+        &mut self,
         target: &Target,
         user: &User,
         body: super::Body,
@@ -156,6 +202,15 @@ impl Call<'_> {
             .find(&target.group, &target.version, &target.resource)
             .ok_or_else(|| discovery::no_resource(&target.group))?;
         check_method(self.parts.method.as_str(), &resource, target)?;
+        self.effects = self.core.faults.strike(faults::Asked {
+            verb: &self.asked.verb,
+            kind: &resource.kind,
+            plural: &resource.plural,
+            namespace: &target.namespace,
+            name: &target.name,
+            user: &user.name,
+        });
+        faults::before(&self.effects).await?;
         let place = match (resource.is_custom(), target.name.is_empty() && self.asked.verb != "create") {
             (true, _) => Place::Other,
             (false, true) => Place::BuiltInList,
@@ -190,7 +245,11 @@ impl Call<'_> {
         match self.asked.verb.as_str() {
             "get" => self.get(resource, target, shown).await,
             "list" => {
-                let options = ListOptions::parse(self.query, false)?;
+                let mut options = ListOptions::parse(self.query, false)?;
+                if let Some(revision) = self.stale() {
+                    options.exact = true;
+                    options.resource_version = revision.to_string();
+                }
                 let selection = self.selection(resource, target)?;
                 let listed = list::list(self.core, resource, &selection, &options).await?;
                 Ok(Answer::ok(shown.list(self.core, resource, listed)?))
@@ -198,7 +257,8 @@ impl Call<'_> {
             "watch" => {
                 let options = ListOptions::parse(self.query, true)?;
                 let selection = self.selection(resource, target)?;
-                let watch = watch::start(self.core, resource, selection, &options, shown)?;
+                let mut watch = watch::start(self.core, resource, selection, &options, shown)?;
+                watch.spoil(&self.effects);
                 Ok(Answer::Watch { watch: Box::new(watch), warnings: Vec::new() })
             }
             "deletecollection" => self.delete_all(resource, target, user, bytes, shown).await,
@@ -230,7 +290,15 @@ impl Call<'_> {
         if target.subresource == "scale" {
             return Ok(Answer::ok(scale::get(self.core, resource, &target.namespace, &target.name)?));
         }
-        let stored = self.core.stored(resource, &target.namespace, &target.name)?;
+        let mut stored = self.core.stored(resource, &target.namespace, &target.name)?;
+        if let Some(revision) = self.stale()
+            && let Ok(old) = self.core.store.list_at(&resource.storage, &target.namespace, revision)
+        {
+            stored = old
+                .into_iter()
+                .find(|old| *old.key.name == *target.name)
+                .ok_or_else(|| Status::not_found(&resource.target(), &target.name))?;
+        }
         if resource.is("", "Pod") && target.subresource == "log" {
             return Ok(Answer::text(String::new()));
         }
@@ -323,6 +391,9 @@ impl Call<'_> {
         } else {
             let parsed = match self.header("content-type").split(';').next().unwrap_or_default().trim() {
                 "application/yaml" => crate::json::parse_yaml(bytes),
+                protobuf::MEDIA => protobuf::read(bytes, kinds::node_of)
+                    .map(|value| crate::json::Parsed { value, duplicates: Vec::new() })
+                    .ok_or_else(|| "not protobuf".to_owned()),
                 _ => crate::json::parse(bytes),
             };
             Some(
@@ -437,6 +508,5 @@ fn check_method(method: &str, resource: &Resource, target: &Target) -> Result<()
     if verb.is_empty() || !resource.allows(verb) {
         return Err(Status::method_not_allowed());
     }
-    let _ = (decode::wrong_kind, is_builtin_group, status::created);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Answers on the wire.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http_body::Frame;
@@ -8,6 +10,7 @@ use serde_json::Value;
 
 use super::accept::{Accepted, Encoding};
 use super::{Response, full};
+use crate::protobuf;
 use crate::rest::watch::Watch;
 use crate::status::Status;
 
@@ -44,9 +47,13 @@ impl Answer {
 }
 
 /// Writes an answer.
-pub(crate) fn write(answer: Result<Answer, Status>, accepted: &Accepted) -> Response {
+pub(crate) fn write(answer: Result<Answer, Status>, accepted: &Accepted, asked: &http::HeaderMap) -> Response {
+    let has = |name: &str, text: &str| asked.get(name).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains(text));
     let mut response = match answer {
-        Ok(Answer::Object { code, value, warnings }) => object(code, &value, &warnings, accepted.encoding),
+        Ok(Answer::Object { code, value, warnings }) => {
+            let gzip = has("accept-encoding", "gzip");
+            object(code, &value, &warnings, accepted.encoding, gzip)
+        }
         Ok(Answer::Text { code, content_type, text, headers }) => {
             let mut response = plain(code, content_type, text);
             for (name, value) in headers {
@@ -62,6 +69,9 @@ pub(crate) fn write(answer: Result<Answer, Status>, accepted: &Accepted) -> Resp
             response
         }
         Ok(Answer::Ready(response)) => return response.0,
+        Err(status) if status.code == 406 && asked.get("accept").is_some_and(|accept| accept == protobuf::MEDIA) => {
+            plain(status.code, protobuf::MEDIA, protobuf::status(&status))
+        }
         Err(status) => refusal(&status),
     };
     insert(&mut response, "audit-id", &uuid::Uuid::new_v4().to_string());
@@ -102,7 +112,16 @@ fn warn(response: &mut Response, warnings: &[String]) {
     }
 }
 
-fn object(code: u16, value: &Value, warnings: &[String], encoding: Encoding) -> Response {
+/// Bytes from which answers are compressed for clients that can read it.
+const GZIP_MIN: usize = 128 << 10;
+
+fn compressed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(4));
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok()
+}
+
+fn object(code: u16, value: &Value, warnings: &[String], encoding: Encoding, gzip: bool) -> Response {
     let (text, content_type) = match encoding {
         Encoding::Json => {
             let mut bytes = serde_json::to_vec(value).unwrap_or_default();
@@ -111,7 +130,13 @@ fn object(code: u16, value: &Value, warnings: &[String], encoding: Encoding) -> 
         }
         Encoding::Yaml => (serde_saphyr::to_string(value).unwrap_or_default().into_bytes(), "application/yaml"),
     };
-    let mut response = plain(code, content_type, text);
+    let small = (gzip && text.len() > GZIP_MIN).then(|| compressed(&text)).flatten();
+    let is_small = small.is_some();
+    let mut response = plain(code, content_type, small.unwrap_or(text));
+    if is_small {
+        insert(&mut response, "content-encoding", "gzip");
+        insert(&mut response, "vary", "Accept-Encoding");
+    }
     warn(&mut response, warnings);
     response
 }
@@ -121,11 +146,16 @@ fn refusal(status: &Status) -> Response {
     if let Some(text) = status.plain {
         return plain(status.code, "text/plain; charset=utf-8", text);
     }
-    let mut response = object(status.code, &status.to_value(), &[], Encoding::Json);
+    let mut response = object(status.code, &status.to_value(), &[], Encoding::Json, false);
     if let Some(seconds) = status.details.as_ref().and_then(|details| details.retry_after_seconds) {
         insert(&mut response, "retry-after", &seconds.to_string());
     }
     response
+}
+
+/// Answers with bytes of a content type.
+pub(crate) fn bytes(content_type: &str, bytes: Vec<u8>) -> Answer {
+    Answer::Ready(Box::new(ReadyResponse(plain(200, content_type, bytes))))
 }
 
 /// Says that the client has the answer already.

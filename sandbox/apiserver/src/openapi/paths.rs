@@ -97,10 +97,12 @@ fn operation(resource: &Resource, verb: &str, action: &str) -> Value {
             "application/json-patch+json",
             "application/merge-patch+json",
             "application/apply-patch+yaml",
+            // `kubectl` sends custom kinds a strategic patch where this names one.
             "application/strategic-merge-patch+json",
         ],
         _ => &[],
     };
+    let bodies = if resource.is_custom() { bodies.get(..3).unwrap_or(bodies) } else { bodies };
     if !bodies.is_empty() {
         let mut content = json!({});
         for media in bodies {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::json::{self, Parsed};
 use crate::kinds::{self, Resource};
 use crate::options::FieldValidation;
+use crate::protobuf;
 use crate::schema::{defaults, prune, typed};
 use crate::status::{Result, Status, Target};
 use crate::{field::FieldError, strategy};
@@ -72,7 +73,10 @@ pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parse
             unrecognized(kind, &format!("couldn't get version/kind; json parse error: {error}"), bytes)
         })?,
         "application/yaml" => json::parse_yaml(bytes).map_err(|error| unrecognized(kind, &error, bytes))?,
-        "application/vnd.kubernetes.protobuf" => {
+        protobuf::MEDIA => {
+            if let Some(value) = protobuf::read(bytes, kinds::node_of) {
+                return Ok(Parsed { value, duplicates: Vec::new() });
+            }
             let why = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
             return Err(unrecognized(kind, why, bytes));
         }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::list::Selection;
 use super::serve;
 use crate::core::Core;
+use crate::faults::Effect;
 use crate::kinds::Resource;
 use crate::options::ListOptions;
 use crate::status::{Result, Status};
@@ -41,6 +42,8 @@ pub(crate) struct Watch {
     queue: VecDeque<Bytes>,
     first: bool,
     over: bool,
+    /// Says nothing more once the queue is empty.
+    silent: bool,
 }
 
 impl std::fmt::Debug for Watch {
@@ -80,6 +83,7 @@ pub(crate) fn start(
         queue: VecDeque::new(),
         first: true,
         over: false,
+        silent: false,
     };
     watch.begin(from, options.initial_events, options.bookmarks);
     Ok(watch)
@@ -105,6 +109,16 @@ impl Watch {
         }
         if initial == Some(true) && bookmarks {
             self.push_bookmark(true);
+        }
+    }
+
+    /// Makes the watch fail as faults say.
+    pub(crate) fn spoil(&mut self, effects: &[Effect]) {
+        self.silent |= effects.contains(&Effect::Silence);
+        if effects.contains(&Effect::Expire) {
+            let text = format!("too old resource version: {} ({})", self.at, self.core.store.revision());
+            self.push_raw("ERROR", &Status::new(410, "Expired", text).to_value());
+            self.over = true;
         }
     }
 
@@ -187,6 +201,10 @@ impl Watch {
                 return Some(Bytes::from(lines.concat()));
             }
             if self.over {
+                return None;
+            }
+            if self.silent {
+                sleep_until(self.ends).await;
                 return None;
             }
             self.changed.borrow_and_update();

@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use super::{Checks, ListType, Node, Place, Shape, formats};
-use crate::field::{FieldError, quote};
+use crate::field::{FieldError, Problem, quote};
 use crate::json;
 
 /// Checks an object, its metadata aside.
 pub(crate) fn object(node: &Node, value: &Value, path: &str) -> Vec<FieldError> {
     let mut out = Vec::new();
     walk(Place::of(node), value, path, &mut out);
+    out.sort_by_key(|error| error.problem == Problem::NotSupported);
     out
 }
 

@@ -113,7 +113,7 @@ fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<Fiel
         let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
         out.push(FieldError::invalid_text(format!("{at}.rule"), text, detail));
     }
-    let cost = place.times * nested(program.expression(), schema, 0);
+    let cost = place.times * nested(program.expression(), schema);
     if cost > RULE_BUDGET {
         let detail = format!("estimated rule cost exceeds budget by factor of {} {CURE}", factor(cost / RULE_BUDGET));
         out.push(FieldError::forbidden(format!("{at}.rule"), detail));
@@ -163,21 +163,18 @@ fn is_bool(expression: &IdedExpr) -> Option<bool> {
 }
 
 /// Estimates the cost of an expression: what is inside loops counts as often as they turn.
-fn nested(expression: &IdedExpr, schema: &Value, depth: u32) -> f64 {
-    let all = |list: &[IdedExpr]| list.iter().map(|inner| nested(inner, schema, depth)).sum::<f64>();
+fn nested(expression: &IdedExpr, schema: &Value) -> f64 {
+    let all = |list: &[IdedExpr]| list.iter().map(|inner| nested(inner, schema)).sum::<f64>();
     match &expression.expr {
         Expr::Comprehension(comprehension) => {
-            let turns = match (depth, &comprehension.iter_range.expr) {
-                (0, range) => bound(range, schema),
-                _ => ITEMS_UNBOUNDED,
-            };
-            let body = nested(&comprehension.loop_step, schema, depth + 1) + 3.0;
-            nested(&comprehension.iter_range, schema, depth) + turns * body
+            let turns = bound(&comprehension.iter_range.expr, schema);
+            let body = nested(&comprehension.loop_step, schema) + 3.0;
+            nested(&comprehension.iter_range, schema) + turns * body
         }
         Expr::Call(call) => {
-            1.0 + all(&call.args) + call.target.as_ref().map_or(0.0, |target| nested(target, schema, depth))
+            1.0 + all(&call.args) + call.target.as_ref().map_or(0.0, |target| nested(target, schema))
         }
-        Expr::Select(select) => 1.0 + nested(&select.operand, schema, depth),
+        Expr::Select(select) => 1.0 + nested(&select.operand, schema),
         Expr::List(list) => 10.0 + all(&list.elements),
         _ => 1.0,
     }
