@@ -40,7 +40,10 @@ fn node(name: &'static str, schema: &Value) -> Node {
     let mut out = plain(name, schema);
     out.name = name;
     match name {
-        QUANTITY => "quantity".clone_into(&mut out.format),
+        QUANTITY => {
+            out.shape = Shape::String;
+            "quantity".clone_into(&mut out.format);
+        }
         INT_OR_STRING => out.shape = Shape::IntOrString,
         name if FREE.contains(&name) => return Node { name, preserve: true, nullable: true, ..Node::default() },
         _ => {}
