@@ -119,8 +119,8 @@ pub(crate) fn impersonate(headers: &http::HeaderMap, user: &User) -> Result<Opti
     }
     let _ = user;
     if name == ANONYMOUS {
-        return Ok(Some(User { extra, uid, ..User::anonymous() }));
+        return Ok(Some(User { uid, extra, ..User::anonymous() }));
     }
     let groups = if groups.is_empty() { User::account_groups(&name).unwrap_or_default() } else { groups };
-    Ok(Some(User { extra, uid, ..User::of(&name, groups) }))
+    Ok(Some(User { uid, extra, ..User::of(&name, groups) }))
 }

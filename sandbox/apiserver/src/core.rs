@@ -1,6 +1,6 @@
 //! What all requests share: objects, kinds, keys, clock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
@@ -20,6 +20,8 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) tokens: Tokens,
     pub(crate) metrics: Metrics,
+    /// Held while definitions and the kinds that are served are brought up to date.
+    pub(crate) defining: Mutex<()>,
     pub(crate) faults: crate::faults::Faults,
     /// The certificate of the server's authority, PEM.
     pub(crate) ca: String,
@@ -45,6 +47,7 @@ impl Core {
             registry: Registry::default(),
             tokens,
             metrics: Metrics::default(),
+            defining: Mutex::default(),
             faults: crate::faults::Faults::default(),
             ca,
         });

@@ -2,7 +2,7 @@
 
 pub(crate) mod validate;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::json;
 use crate::kinds::{EXTENSIONS, Resource, custom};
 use crate::meta;
-use crate::store::{Key, Stored};
+use crate::store::Stored;
 
 /// Where definitions are stored.
 pub(crate) const STORAGE: &str = "apiextensions.k8s.io/customresourcedefinitions";
@@ -68,6 +68,7 @@ impl Core {
 
     /// Brings definitions' status and the kinds that are served up to date.
     pub(crate) fn definitions_changed(&self) {
+        let _alone = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.now();
         let mut definitions = self.definitions();
         definitions.sort_by_key(|(stored, _)| stored.revision);
@@ -157,11 +158,6 @@ impl Core {
             json::set(&mut last, &["metadata", "finalizers"], Value::Array(others));
             let _ = self.store.replace(STORAGE, stored, last);
         }
-    }
-
-    /// Returns a definition by name.
-    pub(crate) fn definition(&self, name: &str) -> Option<Value> {
-        self.store.get(STORAGE, &Key::new("", name)).map(|stored| stored.value())
     }
 }
 

@@ -168,7 +168,7 @@ pub(crate) fn aggregated(kinds: &Kinds, core: bool, known: &str) -> Answer {
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": groups,
     });
     let text = value.to_string();
-    let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02X}")).collect();
+    let hash: String = crate::names::hex(&Sha256::digest(&text));
     let etag = format!("\"{hash}\"");
     if known == etag {
         let response = crate::http::respond::not_modified(&etag);

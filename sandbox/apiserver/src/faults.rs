@@ -207,7 +207,9 @@ pub(crate) async fn before(effects: &[Effect]) -> Result<(), Status> {
 
 fn refusal(code: u16, retry: Option<u32>) -> Status {
     let (reason, text) = match code {
-        409 => ("Conflict", "the object has been modified; please apply your changes to the latest version and try again"),
+        409 => {
+            ("Conflict", "the object has been modified; please apply your changes to the latest version and try again")
+        }
         410 => ("Expired", "too old resource version"),
         429 => ("TooManyRequests", "too many requests, please try again later"),
         503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),

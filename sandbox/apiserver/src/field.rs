@@ -1,6 +1,6 @@
 //! Errors of single fields, worded as the API words them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
@@ -19,7 +19,6 @@ pub(crate) enum Problem {
     TooLong,
     TooMany,
     NotFound,
-    Internal,
 }
 
 impl Problem {
@@ -34,7 +33,6 @@ impl Problem {
             Self::TooLong => "FieldValueTooLong",
             Self::TooMany => "FieldValueTooMany",
             Self::NotFound => "FieldValueNotFound",
-            Self::Internal => "InternalError",
         }
     }
 
@@ -48,7 +46,6 @@ impl Problem {
             Self::TooLong => "Too long",
             Self::TooMany => "Too many",
             Self::NotFound => "Not found",
-            Self::Internal => "Internal error",
         }
     }
 }
@@ -83,7 +80,9 @@ pub(crate) fn go_quote(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if c.is_control() => {
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
             c => out.push(c),
         }
     }
@@ -140,10 +139,6 @@ impl FieldError {
 
     pub(crate) fn not_found(field: impl Into<String>, value: &Value) -> Self {
         Self::new(Problem::NotFound, field, quote(value), "")
-    }
-
-    pub(crate) fn internal(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(Problem::Internal, field, String::new(), detail)
     }
 
     /// Says the error without its field.

@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod handle;
+pub(crate) mod method;
 pub(crate) mod path;
 pub(crate) mod respond;
 

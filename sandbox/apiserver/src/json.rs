@@ -7,9 +7,6 @@ pub(crate) use parse::{Parsed, parse};
 use serde_json::{Map, Value};
 pub(crate) use yaml::parse as parse_yaml;
 
-/// A JSON object.
-pub(crate) type Object = Map<String, Value>;
-
 /// Looks up a nested field.
 pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, key| value.get(key))

@@ -153,11 +153,6 @@ impl Kinds {
         self.all().find(|r| r.group == group && r.version == version && r.kind == kind).cloned()
     }
 
-    /// Returns one version of a resource, whichever is served first.
-    pub(crate) fn any_version(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.all().find(|r| r.group == group && r.plural == plural).cloned()
-    }
-
     /// Returns every version of every resource.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
         builtins().iter().chain(self.custom.values().flatten())

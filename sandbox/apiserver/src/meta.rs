@@ -129,7 +129,7 @@ fn name_rule(resource: &Resource) -> NameRule {
         ("", "namespaces") => names::label,
         ("", "services") => names::label_1035,
         ("rbac.authorization.k8s.io", _) => names::path_segment,
-        ("", "events") | ("events.k8s.io", "events") => |_| Vec::new(),
+        ("" | "events.k8s.io", "events") => |_| Vec::new(),
         _ => names::subdomain,
     }
 }

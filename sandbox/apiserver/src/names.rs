@@ -1,5 +1,6 @@
 //! What names, labels and keys may look like, and how the API says that they do not.
 
+use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use regex::Regex;
@@ -170,6 +171,15 @@ pub(crate) fn config_key(text: &str) -> Vec<String> {
         out.push(format!("must not be '{text}'"));
     } else if text.starts_with("..") {
         out.push("must not start with '..'".to_owned());
+    }
+    out
+}
+
+/// Writes bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(out, "{byte:02X}");
     }
     out
 }

@@ -57,7 +57,7 @@ fn index(kinds: &Kinds) -> Value {
                     hash.update(custom.schema.to_string());
                 }
             }
-            let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+            let hash: String = crate::names::hex(&hash.finalize());
             paths[&path] = json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")});
         }
     }

@@ -221,9 +221,7 @@ fn one(content: Raw<'_>, node: &Node, depth: usize) -> Option<Value> {
             });
             Some(String::from_utf8(text.unwrap_or_else(|| b"0".to_vec())).ok()?.into())
         }
-        Shape::String if node.format == "byte" => {
-            Some(base64::engine::general_purpose::STANDARD.encode(bytes).into())
-        }
+        Shape::String if node.format == "byte" => Some(base64::engine::general_purpose::STANDARD.encode(bytes).into()),
         Shape::String => Some(String::from_utf8(bytes.to_vec()).ok()?.into()),
         Shape::Integer => Some(number.cast_signed().into()),
         Shape::Number => Some(Number::from_f64(f64::from_bits(number))?.into()),
@@ -288,8 +286,18 @@ fn nest(number: u8, content: &[&[u8]]) -> Vec<u8> {
 
 /// Writes a refusal for a client that takes nothing else.
 pub(crate) fn status(status: &Status) -> Vec<u8> {
-    let code = [6 << 3, u8::try_from(status.code & 0x7f).unwrap_or_default() | 0x80, u8::try_from(status.code >> 7).unwrap_or_default()];
-    let fields = [nest(1, &[]), nest(2, &[b"Failure"]), nest(3, &[status.message.as_bytes()]), nest(4, &[status.reason.as_bytes()]), code.to_vec()];
+    let code = [
+        6 << 3,
+        u8::try_from(status.code & 0x7f).unwrap_or_default() | 0x80,
+        u8::try_from(status.code >> 7).unwrap_or_default(),
+    ];
+    let fields = [
+        nest(1, &[]),
+        nest(2, &[b"Failure"]),
+        nest(3, &[status.message.as_bytes()]),
+        nest(4, &[status.reason.as_bytes()]),
+        code.to_vec(),
+    ];
     let meta = nest(1, &[&nest(1, &[b"v1"]), &nest(2, &[b"Status"])]);
     [PREFIX, &meta, &nest(2, &[&fields.concat()]), &nest(3, &[]), &nest(4, &[])].concat()
 }

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::core::Core;
 use crate::json;
-use crate::status::Result;
 
 /// Services get addresses of `10.96.0.0/16`; the first is the API's own.
 const PREFIX: &str = "10.96";
@@ -14,10 +13,10 @@ const PREFIX: &str = "10.96";
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
 /// Gives a service what it has not yet: an address, families, node ports.
-pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) -> Result<()> {
+pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) {
     let kind = json::text(object, &["spec", "type"]).to_owned();
     if kind == "ExternalName" {
-        return Ok(());
+        return;
     }
     if let Some(old) = old {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
@@ -45,7 +44,6 @@ pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) -> 
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         node_ports(old, &others, object);
     }
-    Ok(())
 }
 
 fn node_ports(old: Option<&Value>, others: &[Value], object: &mut Value) {

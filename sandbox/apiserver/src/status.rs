@@ -29,7 +29,7 @@ pub(crate) struct Status {
     pub(crate) code: u16,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
-    pub(crate) details: Option<Details>,
+    pub(crate) details: Option<Box<Details>>,
     /// A text that is answered instead of a `Status`.
     pub(crate) plain: Option<&'static str>,
 }
@@ -43,7 +43,7 @@ impl Status {
     }
 
     fn with(mut self, details: Details) -> Self {
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 
@@ -131,12 +131,12 @@ impl Status {
     }
 
     pub(crate) fn with_cause(mut self, cause: Cause) -> Self {
-        self.details.get_or_insert_with(Details::default).causes.push(cause);
+        self.details.get_or_insert_default().causes.push(cause);
         self
     }
 
     pub(crate) fn with_retry(mut self, seconds: u32) -> Self {
-        self.details.get_or_insert_with(Details::default).retry_after_seconds = Some(seconds);
+        self.details.get_or_insert_default().retry_after_seconds = Some(seconds);
         self
     }
 
@@ -221,7 +221,7 @@ impl Target {
 /// Writes the `Status` of a delete that is done.
 pub(crate) fn deleted(target: &Target, name: &str, uid: &str) -> Value {
     let mut details = target.details(name);
-    details.uid = uid.to_owned();
+    uid.clone_into(&mut details.uid);
     json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details.to_value(),
     })

@@ -12,7 +12,7 @@ use crate::kinds::Resource;
 /// Kinds of the core group that count generations.
 const GENERATION_CORE: [&str; 2] = ["pods", "replicationcontrollers"];
 /// Other groups' kinds that count no generations.
-const NO_GENERATION: [&str; 20] = [
+const NO_GENERATION: [&str; 19] = [
     "leases",
     "events",
     "roles",
@@ -32,7 +32,6 @@ const NO_GENERATION: [&str; 20] = [
     "volumeattributesclasses",
     "ipaddresses",
     "servicecidrs",
-    "ingressclassesx",
 ];
 
 /// Tells whether a kind counts generations.

@@ -3,54 +3,54 @@
 //! The recordings are not part of the repository: `LATTICE_API_CONTRACT_DIR` names the folder of requests,
 //! `LATTICE_KUBECTL_CONTRACT_DIR` that of the stories told with `kubectl`.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+#[cfg(test)]
+mod likeness {
+    use std::path::{Path, PathBuf};
+    use std::process::Stdio;
 
-use lattice_apiserver::{ApiServer, Config};
-use tokio::process::Command;
+    use lattice_apiserver::{ApiServer, Config};
+    use tokio::process::Command;
 
-/// Tells a folder's recordings to a fresh server; `None` where the variable does not name one.
-async fn replay(variable: &str, config: Config, more: &[&str]) -> Option<String> {
-    let Some(folder) = std::env::var_os(variable).map(PathBuf::from) else {
-        #[expect(clippy::print_stderr, reason = "whoever reads the results learns what was not tested")]
-        {
+    /// Tells a folder's recordings to a fresh server; `None` where the variable does not name one.
+    async fn replay(variable: &str, config: Config, more: &[&str]) -> Option<String> {
+        let Some(folder) = std::env::var_os(variable).map(PathBuf::from) else {
             eprintln!("SKIPPED: {variable} does not name the folder of recordings; likeness was NOT tested");
-        }
-        return None;
-    };
-    let server = ApiServer::new(config).unwrap();
-    let serving = server.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let place = tempfile::tempdir().unwrap();
-    let kubeconfig = place.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, server.kubeconfig(&serving.addr()).unwrap()).unwrap();
-    Some(run(&folder.join("replay.py"), &kubeconfig, more).await)
-}
+            return None;
+        };
+        let server = ApiServer::new(config).unwrap();
+        let serving = server.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let kubeconfig = place.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, server.kubeconfig(&serving.addr()).unwrap()).unwrap();
+        Some(run(&folder.join("replay.py"), &kubeconfig, more).await)
+    }
 
-async fn run(script: &Path, kubeconfig: &Path, more: &[&str]) -> String {
-    let output = Command::new("python3")
-        .arg(script)
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .args(more)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
+    async fn run(script: &Path, kubeconfig: &Path, more: &[&str]) -> String {
+        let output = Command::new("python3")
+            .arg(script)
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(more)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_answered_as_a_real_server_answers_them() {
-    let Some(said) = replay("LATTICE_API_CONTRACT_DIR", Config::default(), &["--jobs", "4"]).await else { return };
-    let last = said.lines().last().unwrap_or_default();
-    assert!(last.contains(" 0 failed"), "{said}");
-}
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn requests_are_answered_as_a_real_server_answers_them() {
+        let Some(said) = replay("LATTICE_API_CONTRACT_DIR", Config::default(), &["--jobs", "4"]).await else { return };
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.contains(" 0 failed"), "{said}");
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_tells_the_same_stories() {
-    let config = Config { controllers: true, ..Config::default() };
-    let Some(said) = replay("LATTICE_KUBECTL_CONTRACT_DIR", config, &[]).await else { return };
-    let last = said.lines().last().unwrap_or_default();
-    assert!(last.ends_with(" 0 failed"), "{said}");
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn kubectl_tells_the_same_stories() {
+        let config = Config { controllers: true, ..Config::default() };
+        let Some(said) = replay("LATTICE_KUBECTL_CONTRACT_DIR", config, &[]).await else { return };
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.ends_with(" 0 failed"), "{said}");
+    }
 }

@@ -122,7 +122,7 @@ async fn call(request: &Request<'_>, hook: &Value, seconds: u64) -> Result<Value
     let body = serde_json::to_vec(&review(request)).unwrap_or_default();
     let path = format!("{}?timeout={seconds}s", uri.path());
     let call = http::Request::post(path)
-        .header("host", uri.authority().map(|authority| authority.to_string()).unwrap_or_default())
+        .header("host", uri.authority().map(ToString::to_string).unwrap_or_default())
         .header("content-type", "application/json")
         .header("accept", "application/json")
         .body(Full::new(Bytes::from(body)))

@@ -71,7 +71,7 @@ fn walk(place: Place<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut V
     let kind = is.or(was);
     match kind {
         _ if mixed => leaf(old, new, path, out),
-        Some((true, _)) if !place.atomic() && !(is_empty(old) && is_empty(new)) => {
+        Some((true, _)) if !(place.atomic() || is_empty(old) && is_empty(new)) => {
             objects(place, old, new, path, out);
             whole(old, new, path, out);
         }

@@ -130,7 +130,9 @@ fn cap(entries: &mut Vec<Entry>) {
 pub(crate) fn same_but_for_times(a: &Value, b: &Value) -> bool {
     let strip = |object: &Value| {
         let mut entries = read(object);
-        entries.iter_mut().for_each(|entry| entry.time = None);
+        for entry in &mut entries {
+            entry.time = None;
+        }
         entries.sort_by(|a, b| {
             let key = |e: &Entry| {
                 (

@@ -1,5 +1,7 @@
 //! How writes move ownership: updates take what they change, applies what they say.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::compare::{Comparison, compare};
@@ -61,7 +63,7 @@ impl Write<'_> {
                     entry.time = Some(self.now.to_owned());
                 }
                 None => {
-                    entries.push(Entry { manager: self.manager.clone(), time: Some(self.now.to_owned()), set: mine })
+                    entries.push(Entry { manager: self.manager.clone(), time: Some(self.now.to_owned()), set: mine });
                 }
             }
         }
@@ -128,7 +130,9 @@ fn conflicts(changes: &Comparison, entries: &[Entry]) -> Vec<(Entry, FieldSet)> 
 }
 
 fn tidy(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.iter_mut().for_each(|entry| entry.set.trim());
+    for entry in &mut entries {
+        entry.set.trim();
+    }
     entries.retain(|entry| !entry.set.is_empty());
     entries
 }
@@ -137,10 +141,10 @@ fn tidy(mut entries: Vec<Entry>) -> Vec<Entry> {
 fn shown(manager: &Manager) -> String {
     let mut out = format!("\"{}\"", manager.name);
     if !manager.subresource.is_empty() {
-        out.push_str(&format!(" with subresource \"{}\"", manager.subresource));
+        let _ = write!(out, " with subresource \"{}\"", manager.subresource);
     }
     if !manager.applies {
-        out.push_str(&format!(" using {}", manager.api_version));
+        let _ = write!(out, " using {}", manager.api_version);
     }
     out
 }

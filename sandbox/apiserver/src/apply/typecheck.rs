@@ -20,19 +20,19 @@ fn walk(place: Place<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
     let node = place.node;
     let mut expected = |what: &str| errors.push(format!("{path}: expected {what}, got {}", shown(value)));
     match (node.shape, value) {
-        (_, Value::Null) => {}
-        (Shape::Object, Value::Object(_)) | (Shape::Any, Value::Object(_)) => objects(place, value, path, errors),
+        (Shape::Object | Shape::Any, Value::Object(_)) => objects(place, value, path, errors),
         (Shape::Array, Value::Array(items)) => lists(place, items, path, errors),
+        (_, Value::Null)
+        | (Shape::String, Value::String(_))
+        | (Shape::Integer | Shape::Number, Value::Number(_))
+        | (Shape::Boolean, Value::Bool(_))
+        | (Shape::IntOrString | Shape::Any, _) => {}
         (Shape::Object, _) => expected("map"),
         (Shape::Array, _) => expected("list"),
-        (Shape::String, Value::String(_)) => {}
         (Shape::String, Value::Number(_)) if node.format == "quantity" => {}
         (Shape::String, _) => expected("string"),
-        (Shape::Integer | Shape::Number, Value::Number(_)) => {}
         (Shape::Integer | Shape::Number, _) => expected("numeric (int or float)"),
-        (Shape::Boolean, Value::Bool(_)) => {}
         (Shape::Boolean, _) => expected("boolean"),
-        (Shape::IntOrString | Shape::Any, _) => {}
     }
 }
 

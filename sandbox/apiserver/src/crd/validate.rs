@@ -207,7 +207,7 @@ fn conversion(spec: &Value, out: &mut Vec<FieldError>) {
             }
         }
         other => {
-            out.push(FieldError::not_supported("spec.conversion.strategy", &Value::from(other), &["None", "Webhook"]))
+            out.push(FieldError::not_supported("spec.conversion.strategy", &Value::from(other), &["None", "Webhook"]));
         }
     }
 }

@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use super::accept::{self, Accepted, Place};
+use super::method;
 use super::path::{Asked, Target};
 use super::respond::{self, Answer};
 use super::{Request, Response};
@@ -201,7 +202,7 @@ impl Call<'_> {
         let resource = kinds
             .find(&target.group, &target.version, &target.resource)
             .ok_or_else(|| discovery::no_resource(&target.group))?;
-        check_method(self.parts.method.as_str(), &resource, target)?;
+        method::check(self.parts.method.as_str(), &resource, target)?;
         self.effects = self.core.faults.strike(faults::Asked {
             verb: &self.asked.verb,
             kind: &resource.kind,
@@ -316,7 +317,7 @@ impl Call<'_> {
     ) -> Result<Answer> {
         let content_type = self.header("content-type");
         let media = content_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let patch = if verb == "patch" { Some(self.patch_kind(resource, &media)?) } else { None };
+        let patch = if verb == "patch" { Some(Self::patch_kind(resource, &media)?) } else { None };
         let kind = match verb {
             "create" => "CreateOptions",
             "update" => "UpdateOptions",
@@ -357,7 +358,7 @@ impl Call<'_> {
         Ok(Answer::Object { code: if created { 201 } else { 200 }, value, warnings })
     }
 
-    fn patch_kind(&self, resource: &Resource, media: &str) -> Result<patch::Kind> {
+    fn patch_kind(resource: &Resource, media: &str) -> Result<patch::Kind> {
         match patch::Kind::of(media) {
             Some(patch::Kind::Strategic) | None if resource.is_custom() => {
                 let text = "the body of the request was in an unknown format - accepted media types include: \
@@ -458,55 +459,4 @@ async fn read(mut body: super::Body) -> Result<Bytes> {
         }
     }
     Ok(out.freeze())
-}
-
-/// Checks that a path takes a method: built-in kinds say 405, custom ones that there is no such page.
-fn check_method(method: &str, resource: &Resource, target: &Target) -> Result<()> {
-    let custom = resource.is_custom();
-    let one = !target.name.is_empty();
-    if target.namespace.is_empty() == resource.namespaced && !target.watch {
-        let lists_all = resource.namespaced && !one && method == "GET";
-        if resource.namespaced && !lists_all {
-            return Err(if custom { Status::page_not_found() } else { Status::method_not_allowed() });
-        }
-        if !resource.namespaced && !resource.is("", "Namespace") {
-            return Err(if custom { Status::page_not_found() } else { Status::no_resource() });
-        }
-    }
-    if !target.subresource.is_empty() {
-        let Some(sub) = resource.subresource(&target.subresource) else {
-            return Err(if custom {
-                Status::not_found(&resource.target(), &target.name)
-            } else {
-                Status::no_resource()
-            });
-        };
-        let verb = match method {
-            "GET" => "get",
-            "POST" => "create",
-            "PUT" => "update",
-            "PATCH" => "patch",
-            "DELETE" => "delete",
-            _ => "",
-        };
-        if !sub.verbs.iter().any(|known| known == verb) {
-            return Err(Status::method_not_allowed());
-        }
-        return Ok(());
-    }
-    let verb = match (method, one) {
-        ("GET", true) => "get",
-        ("GET", false) => "list",
-        ("POST", false) => "create",
-        ("PUT", true) => "update",
-        ("PATCH", true) => "patch",
-        ("DELETE", true) => "delete",
-        ("DELETE", false) => "deletecollection",
-        ("PUT" | "PATCH", false) if custom => return Err(Status::bad_request("name must be provided")),
-        _ => "",
-    };
-    if verb.is_empty() || !resource.allows(verb) {
-        return Err(Status::method_not_allowed());
-    }
-    Ok(())
 }

@@ -36,7 +36,7 @@ impl Asked {
             Some(target) => verb(method, target, query),
             None => method.as_str().to_lowercase(),
         };
-        Self { verb: verb.to_owned(), path: path.to_owned(), target }
+        Self { verb, path: path.to_owned(), target }
     }
 
     /// Returns what access control decides about.

@@ -107,10 +107,9 @@ impl Reader<'_> {
         self.at += 1;
         loop {
             match self.peek() {
-                None => return self.fail("in string literal"),
                 Some(b'"') => break,
                 Some(b'\\') => self.at += 2,
-                Some(0..=0x1f) => return self.fail("in string literal"),
+                None | Some(0..=0x1f) => return self.fail("in string literal"),
                 Some(_) => self.at += 1,
             }
         }

@@ -32,7 +32,6 @@ pub(crate) struct ScalePaths {
 /// What a CustomResourceDefinition says about one version of its kind.
 #[derive(Debug)]
 pub(crate) struct Custom {
-    pub(crate) crd: String,
     pub(crate) storage_version: String,
     pub(crate) scale: Option<ScalePaths>,
     pub(crate) selectable: Vec<String>,
@@ -98,7 +97,6 @@ fn resource(definition: &Value, spec: &Value, versions: &[Value], version: &Valu
         subresources,
         storage: join(group, plural).into(),
         source: Source::Custom(Box::new(Custom {
-            crd: json::text(definition, &["metadata", "name"]).to_owned(),
             storage_version: json::text(storage_version, &["name"]).to_owned(),
             scale: scale_paths,
             selectable: json::list(version, &["selectableFields"])

@@ -57,7 +57,7 @@ pub(crate) async fn one(core: &Core, write: &Write<'_>, options: &DeleteOptions)
             return Err(Status::forbidden(&resource.target(), write.name, why));
         }
         let warnings = admission::validate(core, write, Operation::Delete, Some(&live), None).await?;
-        if let Some(deleted) = step(core, write, &stored, live, options)? {
+        if let Some(deleted) = step(core, write, &stored, live, options) {
             return Ok(Deleted { warnings, ..deleted });
         }
     }
@@ -84,13 +84,7 @@ fn preconditions(resource: &Resource, stored: &Stored, live: &Value, options: &D
     Ok(())
 }
 
-fn step(
-    core: &Core,
-    write: &Write<'_>,
-    stored: &Arc<Stored>,
-    live: Value,
-    options: &DeleteOptions,
-) -> Result<Option<Deleted>> {
+fn step(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value, options: &DeleteOptions) -> Option<Deleted> {
     let resource = write.resource;
     let mut new = live.clone();
     set_propagation(&mut new, options.propagation);
@@ -104,23 +98,19 @@ fn step(
     }
     mark(core, resource, &live, &mut new, grace);
     if options.dry_run || json::same(&new, &live) {
-        return Ok(Some(Deleted { answer: new, is_object: true, warnings: Vec::new() }));
+        return Some(Deleted { answer: new, is_object: true, warnings: Vec::new() });
     }
     match core.store.replace(&resource.storage, stored, serve::to_storage(resource, new)) {
         Ok(stored) => {
             core.after_write(resource, &stored);
             let answer = serve::served(resource, &stored);
-            Ok(Some(Deleted { answer, is_object: true, warnings: Vec::new() }))
+            Some(Deleted { answer, is_object: true, warnings: Vec::new() })
         }
-        Err(Miss::Exists | Miss::Changed | Miss::TooOld(_)) => Ok(None),
+        Err(Miss::Exists | Miss::Changed | Miss::TooOld(_)) => None,
     }
-    .map(|deleted| {
-        // What waits for nothing but a definition's instances goes on at once.
-        deleted
-    })
 }
 
-fn remove(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value) -> Result<Option<Deleted>> {
+fn remove(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value) -> Option<Deleted> {
     let resource = write.resource;
     let target = resource.target();
     let answers_object = ANSWER_OBJECT.contains(&(&resource.group, &resource.plural)) || resource.is("", "Namespace");
@@ -135,14 +125,14 @@ fn remove(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value) -> 
     };
     let done = Deleted { answer, is_object: answers_object, warnings: Vec::new() };
     if write.options.dry_run {
-        return Ok(Some(done));
+        return Some(done);
     }
     match core.store.remove(&resource.storage, stored, stored.value()) {
         Ok(gone) => {
             core.after_delete(resource, &gone);
-            Ok(Some(done))
+            Some(done)
         }
-        Err(_) => Ok(None),
+        Err(_) => None,
     }
 }
 

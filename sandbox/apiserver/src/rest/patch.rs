@@ -98,16 +98,7 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
     }
     check_applied(resource, &applied)?;
     update::check_place(write, &mut applied)?;
-    let shown = format!(
-        "/{}; {}, Kind={}",
-        write.name,
-        crate::kinds::join(&resource.group, &resource.version).replacen(
-            "v1",
-            if resource.group.is_empty() { "/v1" } else { "v1" },
-            1
-        ),
-        resource.kind
-    );
+    let shown = format!("/{}; {}/{}, Kind={}", write.name, resource.group, resource.version, resource.kind);
     let sent_revision = json::text(&applied, &["metadata", "resourceVersion"]).to_owned();
     let check = || {
         typecheck::check(Place::of(resource.node()), &applied)

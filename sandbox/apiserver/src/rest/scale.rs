@@ -183,7 +183,9 @@ fn check(write: &Write<'_>, resource: &Resource, path: &[String], replicas: &Val
 fn own(write: &Write<'_>, path: &[&str], object: &mut Value) {
     let taken = FieldSet::of_paths(&[path]);
     let mut entries = managed::read(object);
-    entries.iter_mut().for_each(|entry| entry.set = entry.set.difference(&taken));
+    for entry in &mut entries {
+        entry.set = entry.set.difference(&taken);
+    }
     let manager = Manager {
         name: write.options.manager.clone(),
         applies: false,

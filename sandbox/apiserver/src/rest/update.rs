@@ -180,7 +180,7 @@ async fn step(
         ownership::on_update(write, Some(live), &mut new, &now);
     }
     admission::mutate(core, write, Operation::Update, Some(live), &mut new)?;
-    strategy::prepare::update(core, resource, live, &mut new, write.subresource)?;
+    strategy::prepare::update(core, resource, live, &mut new, write.subresource);
     if let Some(status) = decode::wrong_kind(resource, &new) {
         return Err(status);
     }

@@ -21,9 +21,9 @@ use crate::store::{Change, Event, Miss, Stored};
 use crate::view::Shown;
 
 /// How long a watch lives that does not say so itself.
-const TIMEOUT: Duration = Duration::from_secs(45 * 60);
+const TIMEOUT: Duration = Duration::from_mins(45);
 /// How often a quiet watch that takes bookmarks gets one.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// How long before its end a watch gets its last bookmark.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// Changes that are taken from history at a time.

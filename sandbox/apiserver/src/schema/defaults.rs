@@ -31,7 +31,9 @@ pub(crate) fn apply(node: &Node, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(inner) = &node.items {
-                items.iter_mut().for_each(|item| apply(inner.node(), item));
+                for item in items.iter_mut() {
+                    apply(inner.node(), item);
+                }
             }
         }
         _ => {}
@@ -51,7 +53,9 @@ pub(crate) fn drop_nulls(node: &Node, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(inner) = &node.items {
-                items.iter_mut().for_each(|item| drop_nulls(inner.node(), item));
+                for item in items.iter_mut() {
+                    drop_nulls(inner.node(), item);
+                }
             }
         }
         _ => {}

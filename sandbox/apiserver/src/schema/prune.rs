@@ -1,5 +1,7 @@
 //! Pruning: fields that the schema does not have are dropped and named.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{Node, builtin, typed};
@@ -65,7 +67,7 @@ fn walk(
             let Some(inner) = &node.items else { return Ok(()) };
             for (index, item) in items.iter_mut().enumerate() {
                 let length = path.len();
-                path.push_str(&format!("[{index}]"));
+                let _ = write!(path, "[{index}]");
                 walk(inner.node(), item, path, unknown, false)?;
                 path.truncate(length);
             }

@@ -47,7 +47,11 @@ impl Reader<'_> {
     fn value(&mut self, place: Place<'_>, value: &mut Value) -> Result<(), String> {
         let node = place.node;
         match (node.shape, &*value) {
-            (_, Value::Null) | (Shape::Any, _) => Ok(()),
+            (_, Value::Null)
+            | (Shape::Any, _)
+            | (Shape::Number, Value::Number(_))
+            | (Shape::Boolean, Value::Bool(_))
+            | (Shape::IntOrString, Value::String(_)) => Ok(()),
             (Shape::Object, Value::Object(_)) => self.object(place, value),
             (Shape::Array, Value::Array(_)) => self.array(place, value),
             (Shape::String, Value::String(_)) => text(node, value),
@@ -59,8 +63,6 @@ impl Reader<'_> {
                 Some(whole) if node.format != "int32" || i32::try_from(whole).is_ok() => Ok(()),
                 _ => Err(self.mismatch(value, node)),
             },
-            (Shape::Number, Value::Number(_)) | (Shape::Boolean, Value::Bool(_)) => Ok(()),
-            (Shape::IntOrString, Value::String(_)) => Ok(()),
             (Shape::IntOrString, Value::Number(number)) if number.is_i64() => Ok(()),
             _ => Err(self.mismatch(value, node)),
         }
@@ -218,7 +220,9 @@ fn deep(node: &Node, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(inner) = &node.items {
-                items.iter_mut().for_each(|item| deep(inner.node(), item));
+                for item in items.iter_mut() {
+                    deep(inner.node(), item);
+                }
             }
         }
         _ => {}

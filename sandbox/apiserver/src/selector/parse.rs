@@ -134,7 +134,7 @@ impl Parser {
                 }
             }
             Token::End | Token::Symbol(",") => Ok(String::new()),
-            other => Err(format!("found '{}', expected: identifier", other.text())),
+            other @ Token::Symbol(_) => Err(format!("found '{}', expected: identifier", other.text())),
         }
     }
 

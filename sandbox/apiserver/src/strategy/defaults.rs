@@ -66,7 +66,9 @@ fn walk(node: &Node, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(inner) = &node.items {
-                items.iter_mut().for_each(|item| walk(inner.node(), item));
+                for item in items.iter_mut() {
+                    walk(inner.node(), item);
+                }
             }
         }
         _ => {}
@@ -77,16 +79,12 @@ fn walk(node: &Node, value: &mut Value) {
 fn follow(name: &str, map: &mut Map<String, Value>) {
     let absent = |map: &Map<String, Value>, key: &str| !map.contains_key(key);
     match name {
-        "core.v1.Container" | "core.v1.EphemeralContainer" => {
-            if absent(map, "imagePullPolicy") {
-                let image = map.get("image").and_then(Value::as_str).unwrap_or_default();
-                map.insert("imagePullPolicy".to_owned(), pull_policy(image).into());
-            }
+        "core.v1.Container" | "core.v1.EphemeralContainer" if absent(map, "imagePullPolicy") => {
+            let image = map.get("image").and_then(Value::as_str).unwrap_or_default();
+            map.insert("imagePullPolicy".to_owned(), pull_policy(image).into());
         }
-        "core.v1.Volume" => {
-            if map.len() == 1 && map.contains_key("name") {
-                map.insert("emptyDir".to_owned(), json!({}));
-            }
+        "core.v1.Volume" if map.len() == 1 && map.contains_key("name") => {
+            map.insert("emptyDir".to_owned(), json!({}));
         }
         "core.v1.PodSpec" => pod_spec(map),
         "core.v1.ServicePort" => {
@@ -95,10 +93,10 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
                 map.insert("targetPort".to_owned(), port);
             }
         }
-        "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy" => {
-            if map.get("type").is_some_and(|kind| *kind == "RollingUpdate") && absent(map, "rollingUpdate") {
-                map.insert("rollingUpdate".to_owned(), json!({}));
-            }
+        "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy"
+            if map.get("type").is_some_and(|kind| *kind == "RollingUpdate") && absent(map, "rollingUpdate") =>
+        {
+            map.insert("rollingUpdate".to_owned(), json!({}));
         }
         "batch.v1.JobSpec" => {
             if absent(map, "completions") && absent(map, "parallelism") {
@@ -108,14 +106,12 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
             let policy = if map.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
             map.entry("podReplacementPolicy").or_insert(policy.into());
         }
-        "networking.v1.NetworkPolicySpec" => {
-            if absent(map, "policyTypes") {
-                let mut types = vec!["Ingress"];
-                if map.contains_key("egress") {
-                    types.push("Egress");
-                }
-                map.insert("policyTypes".to_owned(), types.into());
+        "networking.v1.NetworkPolicySpec" if absent(map, "policyTypes") => {
+            let mut types = vec!["Ingress"];
+            if map.contains_key("egress") {
+                types.push("Egress");
             }
+            map.insert("policyTypes".to_owned(), types.into());
         }
         "rbac.v1.Subject" => {
             let kind = map.get("kind").and_then(Value::as_str).unwrap_or_default();

@@ -6,14 +6,13 @@ use crate::core::Core;
 use crate::json;
 use crate::kinds::{EXTENSIONS, Resource};
 use crate::meta;
-use crate::status::Result;
 use crate::{crd, strategy};
 
 /// Kinds whose status may come with a create.
 const STATUS_ON_CREATE: [&str; 2] = ["nodes", "events"];
 
 /// Prepares a new object.
-pub(crate) fn create(core: &Core, resource: &Resource, object: &mut Value) -> Result<()> {
+pub(crate) fn create(core: &Core, resource: &Resource, object: &mut Value) {
     if strategy::has_generation(resource) {
         json::set(object, &["metadata", "generation"], 1.into());
     }
@@ -32,7 +31,7 @@ pub(crate) fn create(core: &Core, resource: &Resource, object: &mut Value) -> Re
         ("", "persistentvolumeclaims" | "persistentvolumes") => {
             json::set(object, &["status", "phase"], "Pending".into());
         }
-        ("", "services") => crate::services::allocate(core, None, object)?,
+        ("", "services") => crate::services::allocate(core, None, object),
         ("apps", "daemonsets") => template_generation(object, 1),
         ("batch", "jobs") => super::defaults::job_labels(object),
         (EXTENSIONS, "customresourcedefinitions") => crd::prepare_create(object),
@@ -42,7 +41,6 @@ pub(crate) fn create(core: &Core, resource: &Resource, object: &mut Value) -> Re
         crate::schema::typed::normalise(resource.node(), object);
         super::defaults::apply(resource, object);
     }
-    Ok(())
 }
 
 fn template_generation(object: &mut Value, generation: i64) {
@@ -51,7 +49,7 @@ fn template_generation(object: &mut Value, generation: i64) {
 }
 
 /// Prepares a changed object: each path of a kind writes its own part.
-pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Value, subresource: &str) -> Result<()> {
+pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Value, subresource: &str) {
     match subresource {
         "status" => status(resource, old, new),
         "scale" if resource.splits_status() => json::carry(old, new, &["status"]),
@@ -64,13 +62,12 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Va
             json::set(new, &["spec", "finalizers"], finalizers);
         }
         "approval" => json::carry(old, new, &["spec"]),
-        _ => main(core, resource, old, new)?,
+        _ => main(core, resource, old, new),
     }
     if !resource.is_custom() {
         crate::schema::typed::normalise(resource.node(), new);
     }
     generation(resource, old, new, subresource);
-    Ok(())
 }
 
 /// A write of status changes nothing else.
@@ -106,14 +103,14 @@ fn status(resource: &Resource, old: &Value, new: &mut Value) {
     }
 }
 
-fn main(core: &Core, resource: &Resource, old: &Value, new: &mut Value) -> Result<()> {
+fn main(core: &Core, resource: &Resource, old: &Value, new: &mut Value) {
     if resource.splits_status() {
         json::carry(old, new, &["status"]);
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
         _ if resource.is_custom() => {}
         ("", "namespaces") => json::carry(old, new, &["spec", "finalizers"]),
-        ("", "services") => crate::services::allocate(core, Some(old), new)?,
+        ("", "services") => crate::services::allocate(core, Some(old), new),
         ("apps", "daemonsets") => {
             let key = "deprecated.daemonset.template.generation";
             let known = json::text(old, &["metadata", "annotations", key]).parse::<i64>().unwrap_or(1);
@@ -123,7 +120,6 @@ fn main(core: &Core, resource: &Resource, old: &Value, new: &mut Value) -> Resul
         (EXTENSIONS, "customresourcedefinitions") => crd::prepare_update(old, new),
         _ => {}
     }
-    Ok(())
 }
 
 /// Counts a generation for each change of what is wanted.

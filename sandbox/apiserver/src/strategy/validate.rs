@@ -89,7 +89,7 @@ fn builtin(core: &Core, resource: &Resource, object: &Value, old: Option<&Value>
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "configmaps") => config::config_map(object, old),
         ("", "secrets") => config::secret(object, old),
-        ("", "events") | ("events.k8s.io", "events") => config::event(resource, object, old),
+        ("" | "events.k8s.io", "events") => config::event(resource, object, old),
         ("", "pods") => pods::pod(object, old),
         ("", "nodes") => nodes::node(object, old),
         ("", "services") => services::service(object, old),

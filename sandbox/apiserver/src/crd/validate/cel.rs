@@ -135,10 +135,9 @@ fn field_path(schema: &Value, rule: &Value, at: &str, out: &mut Vec<FieldError>)
     if path.is_empty() {
         return;
     }
-    let steps = path.trim_start_matches('.').split('.');
-    let found = steps.fold(Some(schema), |schema, step| {
+    let mut steps = path.trim_start_matches('.').split('.');
+    let found = steps.try_fold(schema, |schema, step| {
         let step = step.split('[').next().unwrap_or_default();
-        let schema = schema?;
         schema.get("properties").and_then(|fields| fields.get(step)).or_else(|| schema.get("additionalProperties"))
     });
     if found.is_none() || !path.starts_with(['.', '[']) {
@@ -171,9 +170,7 @@ fn nested(expression: &IdedExpr, schema: &Value) -> f64 {
             let body = nested(&comprehension.loop_step, schema) + 3.0;
             nested(&comprehension.iter_range, schema) + turns * body
         }
-        Expr::Call(call) => {
-            1.0 + all(&call.args) + call.target.as_ref().map_or(0.0, |target| nested(target, schema))
-        }
+        Expr::Call(call) => 1.0 + all(&call.args) + call.target.as_ref().map_or(0.0, |target| nested(target, schema)),
         Expr::Select(select) => 1.0 + nested(&select.operand, schema),
         Expr::List(list) => 10.0 + all(&list.elements),
         _ => 1.0,

@@ -26,7 +26,10 @@ macro_rules! roots {
     };
 }
 
-const ROOTS: &[(fn() -> String, Describe)] = roots![
+/// A type's name and its schema.
+type Root = (fn() -> String, Describe);
+
+const ROOTS: &[Root] = roots![
     meta::ObjectMeta,
     meta::DeleteOptions,
     api::core::v1::Binding,

@@ -48,7 +48,7 @@ fn client(hook: &Value, at: &str, out: &mut Vec<FieldError>) {
     let service = config.get("service").is_some_and(|service| !service.is_null());
     match (url, service) {
         (None, false) | (Some(_), true) => {
-            out.push(FieldError::required(format!("{at}.clientConfig"), "exactly one of url or service is required"))
+            out.push(FieldError::required(format!("{at}.clientConfig"), "exactly one of url or service is required"));
         }
         (Some(url), false) if !url.starts_with("https://") => {
             let scheme = url.split("://").next().unwrap_or_default();

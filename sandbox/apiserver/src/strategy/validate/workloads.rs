@@ -77,7 +77,7 @@ fn immutable(resource: &Resource, object: &Value, old: &Value, out: &mut Vec<Fie
 }
 
 fn stateful(object: &Value, old: &Value, out: &mut Vec<FieldError>) {
-    const MAY_CHANGE: [&str; 8] = [
+    const MAY_CHANGE: [&str; 7] = [
         "replicas",
         "ordinals",
         "template",
@@ -85,7 +85,6 @@ fn stateful(object: &Value, old: &Value, out: &mut Vec<FieldError>) {
         "revisionHistoryLimit",
         "persistentVolumeClaimRetentionPolicy",
         "minReadySeconds",
-        "volumeClaimTemplatesx",
     ];
     let strip = |object: &Value| {
         let mut spec = object.get("spec").cloned().unwrap_or_default();

@@ -1,0 +1,56 @@
+//! Which methods a path takes.
+
+use super::path::Target;
+use crate::kinds::Resource;
+use crate::status::{Result, Status};
+
+/// Checks that a path takes a method: built-in kinds say 405, custom ones that there is no such page.
+pub(crate) fn check(method: &str, resource: &Resource, target: &Target) -> Result<()> {
+    let custom = resource.is_custom();
+    let one = !target.name.is_empty();
+    if target.namespace.is_empty() == resource.namespaced && !target.watch {
+        let lists_all = resource.namespaced && !one && method == "GET";
+        if resource.namespaced && !lists_all {
+            return Err(if custom { Status::page_not_found() } else { Status::method_not_allowed() });
+        }
+        if !resource.namespaced && !resource.is("", "Namespace") {
+            return Err(if custom { Status::page_not_found() } else { Status::no_resource() });
+        }
+    }
+    if !target.subresource.is_empty() {
+        let Some(sub) = resource.subresource(&target.subresource) else {
+            return Err(if custom {
+                Status::not_found(&resource.target(), &target.name)
+            } else {
+                Status::no_resource()
+            });
+        };
+        let verb = match method {
+            "GET" => "get",
+            "POST" => "create",
+            "PUT" => "update",
+            "PATCH" => "patch",
+            "DELETE" => "delete",
+            _ => "",
+        };
+        if !sub.verbs.iter().any(|known| known == verb) {
+            return Err(Status::method_not_allowed());
+        }
+        return Ok(());
+    }
+    let verb = match (method, one) {
+        ("GET", true) => "get",
+        ("GET", false) => "list",
+        ("POST", false) => "create",
+        ("PUT", true) => "update",
+        ("PATCH", true) => "patch",
+        ("DELETE", true) => "delete",
+        ("DELETE", false) => "deletecollection",
+        ("PUT" | "PATCH", false) if custom => return Err(Status::bad_request("name must be provided")),
+        _ => "",
+    };
+    if verb.is_empty() || !resource.allows(verb) {
+        return Err(Status::method_not_allowed());
+    }
+    Ok(())
+}
