@@ -50,7 +50,7 @@ use crate::store::vault::Vault;
 /// Where the gateway listens and what it calls itself.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
-    /// Tunnel (UDP).
+    /// Tunnel (UDP and TCP).
     pub gateway_listen: SocketAddr,
     /// Manifest and enrolment (HTTPS).
     pub bootstrap_listen: SocketAddr,
@@ -144,8 +144,8 @@ impl Gateway {
 
         let tunnel_tls = tls::tunnel_server(Arc::clone(&own), authority.bundle(), &config.trust_domain)?;
         let reset_key = quic::reset_key(&authority.replica_secret());
-        let server = tunnel::server_config(Arc::new(tunnel_tls))?;
-        let endpoint = quic::listen(config.gateway_listen, server, Some(reset_key))?;
+        let listeners = tunnel::listen(config.gateway_listen, tunnel_tls, reset_key).await?;
+        let endpoint = listeners.quic.clone();
         let bootstrap = listen(config.bootstrap_listen).await?;
         let proxy = listen(config.proxy_listen).await?;
 
@@ -165,7 +165,7 @@ impl Gateway {
 
         let stop = Stop::new();
         certificate::keep_fresh(&stop, Arc::clone(&shared.authority), names, Arc::clone(&own));
-        tunnel::serve(&stop, endpoint.clone(), Arc::clone(&shared));
+        tunnel::serve(&stop, listeners, Arc::clone(&shared));
         let https_tls = Arc::new(tls::https_server(own));
         bootstrap::serve(&stop, bootstrap, Arc::clone(&https_tls), Arc::clone(&shared));
         proxy::serve(&stop, proxy, https_tls, Arc::clone(&shared));

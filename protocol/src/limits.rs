@@ -7,6 +7,10 @@ use std::time::Duration;
 /// Longest handshake (QUIC, TLS) in either direction. Lower cuts agents on slow links; higher lets half-open ones pile up.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long QUIC is dialled alone before TCP joins. Lower makes two handshakes of every one; higher keeps agents behind a
+/// firewall waiting.
+pub const TCP_HEAD_START: Duration = Duration::from_millis(500);
+
 /// Longest wait for a stream to open, and for the opener to say its first byte. A peer at its stream limit blocks an
 /// opener without an error, so without this bound a caller would hang.
 pub const STREAM_OPEN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,16 +7,21 @@
 //! **Guarantees**: every wait has a bound; a stream that is dropped before its end was said is reset, so the other side
 //! never takes a cut for an end. **Invariant**: nothing here looks into what a stream carries.
 
+pub mod dial;
 mod exchange;
 mod grpc;
+mod mux;
 pub mod quic;
 mod session;
 mod stream;
+pub mod tcp;
+mod upgrade;
 
 pub use self::exchange::{ExchangeBody, http_exchange, serve_exchange};
 pub use self::grpc::{Incoming, IncomingSender, Peer, PeerInfo, grpc_channel};
 pub use self::session::{Accepted, CloseCode, Closed, Session};
 pub use self::stream::{Priority, Stream, Tag};
+pub use self::upgrade::PendingUpgrade;
 
 /// What carries a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +65,24 @@ pub enum Error {
         /// The QUIC library's words.
         #[source]
         source: quinn::ConnectionError,
+    },
+    /// No TCP connection.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// Where to.
+        address: std::net::SocketAddr,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The handshake over TCP failed.
+    #[error("the TLS handshake with {address} failed")]
+    TlsHandshake {
+        /// The other side.
+        address: std::net::SocketAddr,
+        /// The TLS library's words.
+        #[source]
+        source: std::io::Error,
     },
     /// The peer did not agree on our application protocol.
     #[error("{0} does not speak lattice/1")]

@@ -15,15 +15,17 @@ mod status;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Limited;
 use hyper::body::{Body as _, Incoming};
 use lattice_protocol::ids::ClusterName;
 use lattice_protocol::limits::{REQUEST_BODY_BYTES_MAX, RESPONSE_HEAD_TIMEOUT};
-use lattice_protocol::transport;
+use lattice_protocol::transport::{self, ExchangeBody, PendingUpgrade};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use self::body::ProxyBody;
@@ -75,10 +77,11 @@ impl Proxy {
 async fn exchange(
     session: &AgentSession,
     caller: &Caller,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     path_and_query: http::uri::PathAndQuery,
 ) -> Result<Response<ProxyBody>, Problem> {
     let place = session.exchange_permit().ok_or_else(|| Problem::Busy(session.name().clone()))?;
+    let upgrade = PendingUpgrade::take(&mut request);
     let (mut head, body) = request.into_parts();
     if body.size_hint().lower() > REQUEST_BODY_BYTES_MAX as u64 {
         return Err(Problem::TooLarge);
@@ -86,6 +89,9 @@ async fn exchange(
     head.uri = path_and_query.into();
     head.version = http::Version::HTTP_11;
     headers::clean_request(&mut head.headers, caller);
+    if let Some(upgrade) = &upgrade {
+        upgrade.say(&mut head.headers);
+    }
     if body.is_end_stream() && head.headers.get(CONTENT_LENGTH).is_none() {
         // Without this an empty body of unknown length would be sent in chunks.
         headers::say_no_body(&head.method, &mut head.headers);
@@ -95,6 +101,26 @@ async fn exchange(
         .await
         .map_err(|_| Problem::Silent(session.name().clone()))?
         .map_err(|error| failed(session, &error))?;
+    answer(session, response, upgrade, place)
+}
+
+/// The agent's answer on its way to the caller, or both connections joined.
+fn answer(
+    session: &AgentSession,
+    mut response: Response<ExchangeBody>,
+    upgrade: Option<PendingUpgrade>,
+    place: OwnedSemaphorePermit,
+) -> Result<Response<ProxyBody>, Problem> {
+    let place = match upgrade {
+        Some(upgrade) => match upgrade.join(&mut response, place) {
+            Ok(()) => return Ok(response.map(|_| ProxyBody::text(Bytes::new()))),
+            Err(place) => place,
+        },
+        None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            return Err(Problem::Unasked(session.name().clone()));
+        }
+        None => place,
+    };
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers);
     head.version = http::Version::default();

@@ -8,11 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lattice_protocol::clock;
 use lattice_protocol::task::Kind;
-use lattice_protocol::transport::{self, CloseCode, Session, quic};
+use lattice_protocol::transport::{self, CloseCode, Session, quic, tcp};
+use tokio::net::TcpListener;
 
-use super::admission::{Admission, Waiting};
+use super::admission::{Admission, Running};
 use super::stop::Stop;
-use super::{AgentSession, Shared, TunnelEvent};
+use super::{AgentSession, Error, Shared, TunnelEvent};
 use crate::store::identity::Unpinned;
 
 /// Connection attempts that the QUIC library keeps before we take them.
@@ -20,45 +21,114 @@ const INCOMING_MAX: usize = 4096;
 /// How often a session's certificate is compared with the wall clock.
 const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// Pause after a failed accept: usually the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a free port is looked for that both UDP and TCP can have.
+const PORT_TRIES: usize = 16;
+
+/// UDP and TCP on one port number.
+pub(super) struct Listeners {
+    pub(super) quic: quinn::Endpoint,
+    pub(super) tcp: TcpListener,
+    pub(super) tls: Arc<rustls::ServerConfig>,
+}
+
+/// Binds both. With port 0 they agree on a free one.
+pub(super) async fn listen(
+    address: SocketAddr,
+    tls: rustls::ServerConfig,
+    reset_key: quic::ResetKey,
+) -> Result<Listeners, Error> {
+    let tls = Arc::new(tls);
+    let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let quic = quic::listen(address, server_config(Arc::clone(&tls))?, Some(Arc::clone(&reset_key)))?;
+        let bound = quic.local_addr().map_err(|source| Error::Listen { address, source })?;
+        match TcpListener::bind(bound).await {
+            Ok(tcp) => return Ok(Listeners { quic, tcp, tls }),
+            Err(source) if tries == 0 => return Err(Error::Listen { address: bound, source }),
+            Err(_) => {}
+        }
+    }
+}
+
 /// Makes the listener's settings.
-pub(super) fn server_config(tls: Arc<rustls::ServerConfig>) -> Result<quinn::ServerConfig, transport::Error> {
+fn server_config(tls: Arc<rustls::ServerConfig>) -> Result<quinn::ServerConfig, transport::Error> {
     let mut config = quic::server_config(tls)?;
     config.max_incoming(INCOMING_MAX);
     Ok(config)
 }
 
-/// Accepts agents until `stop` asks to drain.
-pub(super) fn serve(stop: &Stop, endpoint: quinn::Endpoint, shared: Arc<Shared>) {
-    let inner = stop.clone();
+/// Accepts agents, over QUIC and over TCP, until `stop` asks to drain.
+pub(super) fn serve(stop: &Stop, listeners: Listeners, shared: Arc<Shared>) {
     let admission = Arc::new(Admission::default());
-    stop.spawn("gateway.tunnel", Kind::Service, async move {
-        loop {
-            let incoming = tokio::select! {
-                biased;
-                () = inner.drain.cancelled() => return,
-                incoming = endpoint.accept() => incoming,
-            };
-            let Some(incoming) = incoming else { return };
-            if admission.is_crowded() && incoming.may_retry() && !incoming.remote_address_validated() {
-                let _ = incoming.retry();
-                continue;
-            }
-            let Some(waiting) = admission.enter() else {
-                incoming.refuse();
-                continue;
-            };
-            let serving = agent(incoming, waiting, Arc::clone(&admission), Arc::clone(&shared));
-            // Sessions outlive the drain: shutdown closes them itself, when the exchanges over them have ended.
-            inner.spawn_until_cut("gateway.agent", Kind::Request, serving);
-        }
-    });
+    let Listeners { quic, tcp, tls } = listeners;
+    let (inner, door, known) = (stop.clone(), Arc::clone(&admission), Arc::clone(&shared));
+    stop.spawn("gateway.tunnel.quic", Kind::Service, async move { over_quic(inner, quic, door, known).await });
+    let inner = stop.clone();
+    stop.spawn("gateway.tunnel.tcp", Kind::Service, async move { over_tcp(inner, tcp, tls, admission, shared).await });
 }
 
-/// One connection, from its first packet to its end.
-async fn agent(incoming: quinn::Incoming, waiting: Waiting, admission: Arc<Admission>, shared: Arc<Shared>) {
-    let from = incoming.remote_address();
-    let Some(running) = admission.turn(waiting, from.ip()).await else { return };
-    let session = match quic::accept(incoming).await {
+async fn over_quic(stop: Stop, endpoint: quinn::Endpoint, admission: Arc<Admission>, shared: Arc<Shared>) {
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = stop.drain.cancelled() => return,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { return };
+        if admission.is_crowded() && incoming.may_retry() && !incoming.remote_address_validated() {
+            let _ = incoming.retry();
+            continue;
+        }
+        let Some(waiting) = admission.enter() else {
+            incoming.refuse();
+            continue;
+        };
+        let (door, known, from) = (Arc::clone(&admission), Arc::clone(&shared), incoming.remote_address());
+        // Sessions outlive the drain: shutdown closes them itself, when the exchanges over them have ended.
+        stop.spawn_until_cut("gateway.agent", Kind::Request, async move {
+            let Some(running) = door.turn(waiting, from.ip()).await else { return };
+            agent(quic::accept(incoming).await, running, from, &known).await;
+        });
+    }
+}
+
+async fn over_tcp(
+    stop: Stop,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    admission: Arc<Admission>,
+    shared: Arc<Shared>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.drain.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(error = %error, "a tunnel connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Dropped without a word when nobody may wait any more.
+        let Some(waiting) = admission.enter() else { continue };
+        let (door, known, tls) = (Arc::clone(&admission), Arc::clone(&shared), Arc::clone(&tls));
+        stop.spawn_until_cut("gateway.agent", Kind::Request, async move {
+            let Some(running) = door.turn(waiting, from.ip()).await else { return };
+            agent(tcp::accept(stream, tls, from).await, running, from, &known).await;
+        });
+    }
+}
+
+/// One connection, from its handshake to its end.
+async fn agent(shaken: Result<Session, transport::Error>, running: Running, from: SocketAddr, shared: &Shared) {
+    let session = match shaken {
         Ok(session) => session,
         Err(error) => {
             let why = words(&error);
@@ -70,9 +140,9 @@ async fn agent(incoming: quinn::Incoming, waiting: Waiting, admission: Arc<Admis
     match shared.identities.pinned(session.peer()) {
         Ok((uid, name)) => {
             let (admitted, replaced) = shared.sessions.admit(uid, name, session);
-            live(&shared, admitted, replaced).await;
+            live(shared, admitted, replaced).await;
         }
-        Err(unpinned) => turn_away(&shared, &session, from, unpinned),
+        Err(unpinned) => turn_away(shared, &session, from, unpinned),
     }
 }
 

@@ -30,6 +30,9 @@ const SEND_WINDOW_BYTES: u64 = 5_000_000;
 /// Credit of one connection, bytes: bounds what a peer can make us hold.
 const CONNECTION_WINDOW_BYTES: u32 = 16_000_000;
 
+/// The key of stateless resets.
+pub type ResetKey = Arc<dyn HmacKey>;
+
 /// Makes the transport parameters of both sides.
 pub fn transport_config() -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
@@ -48,14 +51,14 @@ pub fn transport_config() -> Arc<TransportConfig> {
 
 /// Makes the endpoint's settings. With a `reset_key` that outlives the process, peers notice within milliseconds that it
 /// restarted; without one only after the idle timeout.
-pub fn endpoint_config(reset_key: Option<Arc<dyn HmacKey>>) -> EndpointConfig {
+pub fn endpoint_config(reset_key: Option<ResetKey>) -> EndpointConfig {
     let mut config = reset_key.map_or_else(EndpointConfig::default, EndpointConfig::new);
     config.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(CONNECTION_ID_BYTES)));
     config
 }
 
 /// Derives the stateless-reset key from a secret that every replica of the manager holds.
-pub fn reset_key(secret: &[u8]) -> Arc<dyn HmacKey> {
+pub fn reset_key(secret: &[u8]) -> ResetKey {
     let salt = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"lattice/1 stateless reset");
     let derived = ring::hmac::sign(&salt, secret);
     Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, derived.as_ref()))
@@ -88,7 +91,7 @@ pub fn client_config(tls: Arc<rustls::ClientConfig>) -> Result<quinn::ClientConf
 pub fn listen(
     address: SocketAddr,
     config: quinn::ServerConfig,
-    reset_key: Option<Arc<dyn HmacKey>>,
+    reset_key: Option<ResetKey>,
 ) -> Result<Endpoint, Error> {
     let failed = |source| Error::Bind { address, source };
     let socket = socket(address).map_err(failed)?;

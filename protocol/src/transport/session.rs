@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use quinn::VarInt;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use super::mux::{FAREWELL, Mux};
 use super::stream::OpenStream;
 use super::{Error, Priority, Stream, Tag, Transport};
-use crate::limits::{STREAM_OPEN_TIMEOUT, STREAMS_INITIAL};
+use crate::limits::{STREAM_OPEN_TIMEOUT, STREAMS_INITIAL, STREAMS_MAX};
 use crate::tls::Identity;
 
 /// Streams that stay free before the limit is raised.
@@ -32,6 +33,7 @@ struct Inner {
 
 enum Carrier {
     Quic(quinn::Connection),
+    Tcp { mux: Arc<Mux>, remote: SocketAddr },
 }
 
 /// Why a session was closed by one of its ends.
@@ -77,7 +79,11 @@ pub enum Closed {
 
 /// A stream that the peer has opened and not yet named.
 #[derive(Debug)]
-pub struct Accepted(Stream);
+pub struct Accepted {
+    stream: Stream,
+    /// Over TCP a stream may carry the peer's last words.
+    mux: Option<Arc<Mux>>,
+}
 
 impl Session {
     /// Wraps an established QUIC connection. The peer may have up to `streams_max` streams open: the limit starts at
@@ -96,17 +102,32 @@ impl Session {
         })))
     }
 
+    pub(super) fn from_mux(mux: Arc<Mux>, peer: Identity, remote: SocketAddr) -> Self {
+        Self(Arc::new(Inner {
+            carrier: Carrier::Tcp { mux, remote },
+            peer,
+            accepted: Arc::default(),
+            limit: AtomicU32::new(STREAMS_MAX),
+            limit_max: STREAMS_MAX,
+        }))
+    }
+
     /// Opens a stream and says what it carries.
     ///
     /// # Errors
     /// [`Error::OpenTimeout`] when the peer's limit is reached or the link is stuck, [`Error::Closed`], [`Error::Stream`].
     pub async fn open(&self, tag: Tag, priority: Priority) -> Result<Stream, Error> {
         let opening = async {
-            let Carrier::Quic(connection) = &self.0.carrier;
-            let (mut send, recv) = connection.open_bi().await.map_err(|error| Error::Closed(error.into()))?;
-            let _ = send.set_priority(priority.weight());
-            send.write_all(&[tag.byte()]).await.map_err(|error| Error::Stream(error.into()))?;
-            Ok(Stream::quic(send, recv, None))
+            let mut stream = match &self.0.carrier {
+                Carrier::Quic(connection) => {
+                    let (send, recv) = connection.open_bi().await.map_err(|error| Error::Closed(error.into()))?;
+                    let _ = send.set_priority(priority.weight());
+                    Stream::quic(send, recv, None)
+                }
+                Carrier::Tcp { mux, .. } => Stream::mux(mux.open().await?, None),
+            };
+            stream.write_all(&[tag.byte()]).await.map_err(Error::Stream)?;
+            Ok(stream)
         };
         timeout(STREAM_OPEN_TIMEOUT, opening).await.map_err(|_| Error::OpenTimeout)?
     }
@@ -119,17 +140,27 @@ impl Session {
     /// # Cancel safety
     /// A stream is either returned or stays queued.
     pub async fn accept(&self) -> Result<Accepted, Error> {
-        let Carrier::Quic(connection) = &self.0.carrier;
-        let (send, recv) = connection.accept_bi().await.map_err(|error| Error::Closed(error.into()))?;
-        let open = OpenStream::count(&self.0.accepted);
-        self.raise_limit(connection);
-        Ok(Accepted(Stream::quic(send, recv, Some(open))))
+        match &self.0.carrier {
+            Carrier::Quic(connection) => {
+                let (send, recv) = connection.accept_bi().await.map_err(|error| Error::Closed(error.into()))?;
+                let open = OpenStream::count(&self.0.accepted);
+                self.raise_limit(connection);
+                Ok(Accepted { stream: Stream::quic(send, recv, Some(open)), mux: None })
+            }
+            Carrier::Tcp { mux, .. } => {
+                let stream = mux.accept().await?;
+                let open = OpenStream::count(&self.0.accepted);
+                Ok(Accepted { stream: Stream::mux(stream, Some(open)), mux: Some(Arc::clone(mux)) })
+            }
+        }
     }
 
     /// Closes the session at once. Open streams of both sides fail.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        let Carrier::Quic(connection) = &self.0.carrier;
-        connection.close(VarInt::from_u32(code.number()), reason.as_bytes());
+        match &self.0.carrier {
+            Carrier::Quic(connection) => connection.close(VarInt::from_u32(code.number()), reason.as_bytes()),
+            Carrier::Tcp { mux, .. } => mux.close(code, reason),
+        }
     }
 
     /// Waits until the session has ended, however that came.
@@ -137,20 +168,26 @@ impl Session {
     /// # Cancel safety
     /// May be dropped and called again.
     pub async fn closed(&self) -> Closed {
-        let Carrier::Quic(connection) = &self.0.carrier;
-        connection.closed().await.into()
+        match &self.0.carrier {
+            Carrier::Quic(connection) => connection.closed().await.into(),
+            Carrier::Tcp { mux, .. } => mux.closed().await,
+        }
     }
 
     /// Tells how the session ended, if it has.
     pub fn close_reason(&self) -> Option<Closed> {
-        let Carrier::Quic(connection) = &self.0.carrier;
-        connection.close_reason().map(Closed::from)
+        match &self.0.carrier {
+            Carrier::Quic(connection) => connection.close_reason().map(Closed::from),
+            Carrier::Tcp { mux, .. } => mux.close_reason(),
+        }
     }
 
     /// The peer's address now; over QUIC it may change.
     pub fn remote(&self) -> SocketAddr {
-        let Carrier::Quic(connection) = &self.0.carrier;
-        connection.remote_address()
+        match &self.0.carrier {
+            Carrier::Quic(connection) => connection.remote_address(),
+            Carrier::Tcp { remote, .. } => *remote,
+        }
     }
 
     /// Whom the peer's verified certificate speaks for.
@@ -162,6 +199,7 @@ impl Session {
     pub fn transport(&self) -> Transport {
         match self.0.carrier {
             Carrier::Quic(_) => Transport::Quic,
+            Carrier::Tcp { .. } => Transport::Tcp,
         }
     }
 
@@ -172,8 +210,10 @@ impl Session {
 
     /// The round trip time that the carrier measured, where it does.
     pub fn round_trip(&self) -> Option<std::time::Duration> {
-        let Carrier::Quic(connection) = &self.0.carrier;
-        Some(connection.rtt())
+        match &self.0.carrier {
+            Carrier::Quic(connection) => Some(connection.rtt()),
+            Carrier::Tcp { .. } => None,
+        }
     }
 
     fn raise_limit(&self, connection: &quinn::Connection) {
@@ -200,15 +240,22 @@ impl Accepted {
     /// Reads what the stream carries.
     ///
     /// # Errors
-    /// [`Error::TagTimeout`], [`Error::UnknownTag`] or [`Error::Stream`]; the stream is reset.
+    /// [`Error::TagTimeout`], [`Error::UnknownTag`] or [`Error::Stream`]; the stream is reset. [`Error::Closed`] when it
+    /// carried the peer's last words.
     pub async fn tagged(self) -> Result<(Tag, Stream), Error> {
-        let mut stream = self.0;
+        let Self { mut stream, mux } = self;
         let byte = timeout(STREAM_OPEN_TIMEOUT, stream.read_u8())
             .await
             .map_err(|_| Error::TagTimeout)?
             .map_err(Error::Stream)?;
-        let tag = Tag::from_byte(byte).ok_or(Error::UnknownTag(byte))?;
-        Ok((tag, stream))
+        match (Tag::from_byte(byte), mux) {
+            (Some(tag), _) => Ok((tag, stream)),
+            (None, Some(mux)) if byte == FAREWELL => {
+                let heard = timeout(STREAM_OPEN_TIMEOUT, mux.hear_farewell(stream)).await;
+                Err(heard.map_or(Error::TagTimeout, Error::Closed))
+            }
+            (None, _) => Err(Error::UnknownTag(byte)),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::mux::MuxStream;
+
 /// Code of a stream that was dropped before its end.
 const RESET_CODE: u32 = 1;
 
@@ -68,6 +70,7 @@ pub struct Stream {
 #[derive(Debug)]
 enum Carrier {
     Quic { send: quinn::SendStream, recv: quinn::RecvStream },
+    Mux(MuxStream),
 }
 
 /// Counts a stream as open for as long as it lives.
@@ -91,39 +94,52 @@ impl Stream {
     pub(super) fn quic(send: quinn::SendStream, recv: quinn::RecvStream, open: Option<OpenStream>) -> Self {
         Self { carrier: Carrier::Quic { send, recv }, ended: false, _open: open }
     }
+
+    pub(super) fn mux(stream: MuxStream, open: Option<OpenStream>) -> Self {
+        Self { carrier: Carrier::Mux(stream), ended: false, _open: open }
+    }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Carrier::Quic { send, .. } = &mut self.carrier;
-        if !self.ended {
-            let _ = send.reset(RESET_CODE.into());
+        match &mut self.carrier {
+            Carrier::Quic { send, .. } if !self.ended => drop(send.reset(RESET_CODE.into())),
+            // A yamux stream resets itself.
+            Carrier::Quic { .. } | Carrier::Mux(_) => {}
         }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Carrier::Quic { recv, .. } = &mut self.carrier;
-        AsyncRead::poll_read(Pin::new(recv), cx, buf)
+        match &mut self.carrier {
+            Carrier::Quic { recv, .. } => AsyncRead::poll_read(Pin::new(recv), cx, buf),
+            Carrier::Mux(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Carrier::Quic { send, .. } = &mut self.carrier;
-        AsyncWrite::poll_write(Pin::new(send), cx, bytes)
+        match &mut self.carrier {
+            Carrier::Quic { send, .. } => AsyncWrite::poll_write(Pin::new(send), cx, bytes),
+            Carrier::Mux(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Carrier::Quic { send, .. } = &mut self.carrier;
-        AsyncWrite::poll_flush(Pin::new(send), cx)
+        match &mut self.carrier {
+            Carrier::Quic { send, .. } => AsyncWrite::poll_flush(Pin::new(send), cx),
+            Carrier::Mux(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let Carrier::Quic { send, .. } = &mut this.carrier;
-        let done = AsyncWrite::poll_shutdown(Pin::new(send), cx);
+        let done = match &mut this.carrier {
+            Carrier::Quic { send, .. } => AsyncWrite::poll_shutdown(Pin::new(send), cx),
+            Carrier::Mux(stream) => Pin::new(stream).poll_shutdown(cx),
+        };
         this.ended |= done.is_ready();
         done
     }

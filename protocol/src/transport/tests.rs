@@ -25,7 +25,7 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 struct Pair {
     agent: Session,
     manager: Session,
-    _endpoints: [quinn::Endpoint; 2],
+    _endpoints: Vec<quinn::Endpoint>,
 }
 
 fn listener(pki: &Pki) -> quinn::Endpoint {
@@ -45,28 +45,52 @@ async fn pair() -> Pair {
     let address = listener.local_addr().unwrap();
     let accepting = async { quic::accept(listener.accept().await.unwrap()).await };
     let (agent, manager) = tokio::join!(quic::dial(&dialler, client(&pki, &pki.agent()), address), accepting);
-    Pair { agent: agent.unwrap(), manager: manager.unwrap(), _endpoints: [listener, dialler] }
+    Pair { agent: agent.unwrap(), manager: manager.unwrap(), _endpoints: vec![listener, dialler] }
+}
+
+async fn pair_over_tcp() -> Pair {
+    let pki = Pki::new();
+    let listener = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let own = ServerCertificate::new(&pki.manager()).unwrap();
+    let server = Arc::new(tls::tunnel_server(own, &pki.bundle, &pki.fleet).unwrap());
+    let client = Arc::new(tls::tunnel_client(&pki.agent(), &pki.bundle, &pki.fleet).unwrap());
+    let accepting = async {
+        let (stream, from) = listener.accept().await.unwrap();
+        tcp::accept(stream, server, from).await
+    };
+    let (agent, manager) = tokio::join!(tcp::dial(client, address), accepting);
+    Pair { agent: agent.unwrap(), manager: manager.unwrap(), _endpoints: Vec::new() }
+}
+
+async fn both_carriers() -> [Pair; 2] {
+    [pair().await, pair_over_tcp().await]
 }
 
 #[tokio::test]
 async fn each_end_knows_the_other() {
-    let pair = pair().await;
-    assert!(pair.agent.peer().id.cluster().is_none());
-    assert!(pair.manager.peer().id.cluster().is_some());
-    assert_eq!(pair.manager.transport(), Transport::Quic);
+    let [quic, tcp] = both_carriers().await;
+    for (pair, transport) in [(quic, Transport::Quic), (tcp, Transport::Tcp)] {
+        assert!(pair.agent.peer().id.cluster().is_none());
+        assert!(pair.manager.peer().id.cluster().is_some());
+        assert_eq!((pair.manager.transport(), pair.agent.transport()), (transport, transport));
+    }
 }
 
 #[tokio::test]
 async fn both_ends_open_streams_and_name_them() {
-    let pair = pair().await;
-    for (opener, accepter, tag) in [(&pair.agent, &pair.manager, Tag::Grpc), (&pair.manager, &pair.agent, Tag::Http)] {
-        let mut out = opener.open(tag, Priority::Control).await.unwrap();
-        out.write_all(b"hello").await.unwrap();
-        out.shutdown().await.unwrap();
-        let (found, mut stream) = accepter.accept().await.unwrap().tagged().await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        assert_eq!((found, text.as_str()), (tag, "hello"));
+    for pair in both_carriers().await {
+        for (opener, accepter, tag) in
+            [(&pair.agent, &pair.manager, Tag::Grpc), (&pair.manager, &pair.agent, Tag::Http)]
+        {
+            let mut out = opener.open(tag, Priority::Control).await.unwrap();
+            out.write_all(b"hello").await.unwrap();
+            out.shutdown().await.unwrap();
+            let (found, mut stream) = accepter.accept().await.unwrap().tagged().await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            assert_eq!((found, text.as_str()), (tag, "hello"));
+        }
     }
 }
 
@@ -120,12 +144,19 @@ async fn a_manager_lets_its_agent_open_no_more_streams_than_at_first() {
 
 #[tokio::test]
 async fn the_peer_hears_why_a_session_was_closed() {
-    let pair = pair().await;
-    pair.manager.close(CloseCode::Superseded, "a newer one came");
-    let closed = pair.agent.closed().await;
-    assert_eq!(closed, Closed::Peer { code: CloseCode::Superseded, reason: "a newer one came".to_owned() });
-    assert_eq!(pair.manager.closed().await, Closed::Here);
-    assert!(matches!(pair.agent.open(Tag::Grpc, Priority::Control).await, Err(Error::Closed(_))));
+    for pair in both_carriers().await {
+        pair.manager.close(CloseCode::Superseded, "a newer one came");
+        // Over TCP the last words arrive on a stream.
+        let accepted = async {
+            while let Ok(accepted) = pair.agent.accept().await {
+                assert!(matches!(accepted.tagged().await, Err(Error::Closed(_))));
+            }
+        };
+        let (closed, ()) = tokio::join!(pair.agent.closed(), accepted);
+        assert_eq!(closed, Closed::Peer { code: CloseCode::Superseded, reason: "a newer one came".to_owned() });
+        assert_eq!(pair.manager.closed().await, Closed::Here);
+        assert!(matches!(pair.agent.open(Tag::Grpc, Priority::Control).await, Err(Error::Closed(_))));
+    }
 }
 
 #[tokio::test]
@@ -220,21 +251,154 @@ fn post(body: impl Into<Bytes>) -> Request<Text> {
 
 #[tokio::test]
 async fn an_exchange_brings_the_request_and_the_answer() {
-    let pair = pair().await;
-    echo(pair.agent.clone());
-    for _ in 0..40 {
-        let response = http_exchange(&pair.manager, post("body")).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        let text = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(&text[..], b"POST /api/v1/x?dryRun=All body");
+    for pair in both_carriers().await {
+        echo(pair.agent.clone());
+        for _ in 0..40 {
+            let response = http_exchange(&pair.manager, post("body")).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            let text = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(&text[..], b"POST /api/v1/x?dryRun=All body");
+        }
+        all_streams_end(&pair.agent).await;
     }
+}
+
+async fn all_streams_end(agent: &Session) {
     for _ in 0..100 {
-        if pair.agent.accepted_streams() == 0 {
+        if agent.accepted_streams() == 0 {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    panic!("{} streams are left", pair.agent.accepted_streams());
+    panic!("{} streams are left", agent.accepted_streams());
+}
+
+#[tokio::test]
+async fn a_copy_of_sixteen_megabytes_arrives_whole() {
+    for pair in both_carriers().await {
+        echo(pair.agent.clone());
+        let response = http_exchange(&pair.manager, post(vec![b'x'; 16 << 20])).await.unwrap();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text.len(), (16 << 20) + "POST /api/v1/x?dryRun=All ".len());
+    }
+}
+
+#[tokio::test]
+async fn an_upgraded_exchange_carries_bytes_both_ways_through_two_proxies() {
+    for pair in both_carriers().await {
+        // The agent's own end of the exchange: a server that upgrades to an echo.
+        let agent = pair.agent.clone();
+        drop(task::spawn("test.upgrade", Kind::Request, async move {
+            let (_, stream) = agent.accept().await.unwrap().tagged().await.unwrap();
+            let service = service_fn(async |mut request: Request<HttpBody>| {
+                assert_eq!(request.headers()["upgrade"], "SPDY/3.1");
+                let upgraded = hyper::upgrade::on(&mut request);
+                drop(task::spawn("test.echo", Kind::Request, async move {
+                    let mut io = hyper_util::rt::TokioIo::new(upgraded.await.unwrap());
+                    let mut byte = [0];
+                    while io.read(&mut byte).await.unwrap() == 1 {
+                        io.write_all(&byte).await.unwrap();
+                    }
+                    io.shutdown().await.unwrap();
+                }));
+                let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+                let response = response.header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
+                Ok::<_, std::io::Error>(response.body(Text::default()).unwrap())
+            });
+            serve_exchange(stream, service).await.unwrap();
+        }));
+        // The manager's end: a server for the caller whose requests go through the tunnel.
+        let (caller, proxy) = tokio::io::duplex(1024);
+        let manager = pair.manager.clone();
+        drop(task::spawn("test.proxy", Kind::Request, async move {
+            let service = service_fn(move |mut request: Request<HttpBody>| {
+                let manager = manager.clone();
+                async move {
+                    let pending = PendingUpgrade::take(&mut request).unwrap();
+                    let mut sent = Request::get("/exec").header("host", "test").body(Text::default()).unwrap();
+                    pending.say(sent.headers_mut());
+                    let mut response = http_exchange(&manager, sent).await.unwrap();
+                    assert!(pending.join(&mut response, ()).is_ok());
+                    Ok::<_, std::io::Error>(response.map(|_| Text::default()))
+                }
+            });
+            let io = hyper_util::rt::TokioIo::new(proxy);
+            hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await.unwrap();
+        }));
+        let io = hyper_util::rt::TokioIo::new(caller);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        drop(task::spawn("test.caller", Kind::Request, async move { drop(connection.with_upgrades().await) }));
+        let asked = Request::get("/exec").header("host", "test").header("connection", "upgrade");
+        let asked = asked.header("upgrade", "SPDY/3.1").body(Text::default()).unwrap();
+        let response = sender.send_request(asked).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert_eq!(response.headers()["upgrade"], "SPDY/3.1");
+        let mut io = hyper_util::rt::TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        for key in [b"l", b"s", b"\n"] {
+            io.write_all(key).await.unwrap();
+            assert_eq!(io.read_u8().await.unwrap(), key[0]);
+        }
+        io.shutdown().await.unwrap();
+        assert_eq!(io.read(&mut [0]).await.unwrap(), 0, "the end comes back");
+        all_streams_end(&pair.agent).await;
+    }
+}
+
+#[tokio::test]
+async fn without_udp_the_race_is_won_by_tcp() {
+    let pki = Pki::new();
+    let tcp_listener = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap();
+    let address = tcp_listener.local_addr().unwrap();
+    // Something has the UDP port and says nothing, as a firewall does.
+    let _silent = UdpSocket::bind(address).await;
+    let own = ServerCertificate::new(&pki.manager()).unwrap();
+    let server = Arc::new(tls::tunnel_server(own, &pki.bundle, &pki.fleet).unwrap());
+    let client = Arc::new(tls::tunnel_client(&pki.agent(), &pki.bundle, &pki.fleet).unwrap());
+    let dialler = quic::dialler(LOOPBACK).unwrap();
+    let accepting = async {
+        let (stream, from) = tcp_listener.accept().await.unwrap();
+        tcp::accept(stream, server, from).await.unwrap()
+    };
+    let head_start = std::time::Duration::from_millis(50);
+    let race = dial::race(dial::Race { address, quic: Some(&dialler), tls: client, head_start });
+    let (session, _manager) = tokio::join!(race, accepting);
+    assert_eq!(session.unwrap().transport(), Transport::Tcp);
+}
+
+#[tokio::test]
+async fn with_both_ways_open_the_race_is_won_by_quic() {
+    let pki = Pki::new();
+    let (listener, dialler) = (listener(&pki), quic::dialler(LOOPBACK).unwrap());
+    let address = listener.local_addr().unwrap();
+    let client = Arc::new(tls::tunnel_client(&pki.agent(), &pki.bundle, &pki.fleet).unwrap());
+    let accepting = async { quic::accept(listener.accept().await.unwrap()).await.unwrap() };
+    let head_start = crate::limits::TCP_HEAD_START;
+    let race = dial::race(dial::Race { address, quic: Some(&dialler), tls: client, head_start });
+    let (session, _manager) = tokio::join!(race, accepting);
+    assert_eq!(session.unwrap().transport(), Transport::Quic);
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_listens_is_told_with_both_reasons() {
+    let pki = Pki::new();
+    let free = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap().local_addr().unwrap();
+    let client = Arc::new(tls::tunnel_client(&pki.agent(), &pki.bundle, &pki.fleet).unwrap());
+    let error =
+        dial::race(dial::Race { address: free, quic: None, tls: client, head_start: std::time::Duration::ZERO });
+    let error = error.await.unwrap_err();
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    assert!(matches!(error.tcp, Error::Connect { .. }));
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_on_tcp_is_noticed() {
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let mux = super::mux::Mux::start(here, true);
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert_eq!(mux.closed().await, Closed::Silent);
+    assert!(began.elapsed() <= crate::limits::IDLE_TIMEOUT + std::time::Duration::from_secs(5));
+    drop(there);
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub(super) enum Problem {
     Busy(ClusterName),
     #[error("the API server of cluster {0} did not answer within {limit:?}", limit = RESPONSE_HEAD_TIMEOUT)]
     Silent(ClusterName),
+    #[error("the API server of cluster {0} switched protocols unasked")]
+    Unasked(ClusterName),
     #[error("the request's body is longer than {REQUEST_BODY_BYTES_MAX} bytes")]
     TooLarge,
 }
@@ -34,6 +36,7 @@ impl Problem {
             Self::NoCluster => (StatusCode::NOT_FOUND, "NotFound"),
             Self::NoCredential | Self::WrongCredential => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::AgentAway(_) | Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            Self::Unasked(_) => (StatusCode::BAD_GATEWAY, "InternalError"),
             Self::Silent(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
         }

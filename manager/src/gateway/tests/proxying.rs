@@ -8,9 +8,12 @@ use futures::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
+use hyper_util::rt::TokioIo;
+use lattice_protocol::task::{self, Kind};
 use lattice_protocol::token::TokenHash;
 use lattice_protocol::transport::CloseCode;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -221,6 +224,61 @@ async fn running_exchanges_end_before_a_shutdown_cuts_them() {
     };
     let (answer, ()) = tokio::join!(asking, stopping);
     assert_eq!((answer.status, &answer.body[..]), (200, &b"done"[..]));
+}
+
+/// An API whose every request upgrades to an echo, as `exec` of `cat` would.
+fn cat() -> Api {
+    Arc::new(|mut request| {
+        async move {
+            let protocol = request.headers()["upgrade"].clone();
+            let upgraded = hyper::upgrade::on(&mut request);
+            drop(task::spawn("test.cat", Kind::Request, async move {
+                let (mut input, mut output) = tokio::io::split(TokioIo::new(upgraded.await.unwrap()));
+                drop(tokio::io::copy(&mut input, &mut output).await);
+                drop(output.shutdown().await);
+            }));
+            let response = Response::builder().status(101).header("connection", "Upgrade").header("upgrade", protocol);
+            response.header("sec-websocket-accept", "x").body(text("")).unwrap()
+        }
+        .boxed()
+    })
+}
+
+#[tokio::test]
+async fn an_upgrade_is_carried_to_its_end() {
+    let (world, agent) = world(cat()).await;
+    let session = world.gateway.session(&world.uid).unwrap();
+    let free = session.exchanges_free();
+    for protocol in ["websocket", "SPDY/3.1"] {
+        let mut asked = request("GET", "/clusters/backend/api/v1/namespaces/x/pods/y/exec?command=cat", "");
+        asked.headers_mut().insert("connection", "Upgrade".parse().unwrap());
+        asked.headers_mut().insert("upgrade", protocol.parse().unwrap());
+        let response = world.open(world.gateway.proxy_addr(), b"http/1.1", asked).await;
+        assert_eq!(response.status(), 101);
+        assert_eq!(response.headers()["upgrade"], protocol);
+        assert_eq!(response.headers()["sec-websocket-accept"], "x");
+        let mut io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        io.write_all(b"one key at a time").await.unwrap();
+        let mut back = [0; 17];
+        io.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"one key at a time");
+        assert_eq!(session.exchanges_free(), free - 1, "it keeps its place while it lives");
+        if protocol == "websocket" {
+            io.shutdown().await.unwrap();
+            assert_eq!(io.read(&mut back).await.unwrap(), 0, "the end comes back");
+        } else {
+            agent.session.close(CloseCode::Done, "");
+            let end = tokio::time::timeout(Duration::from_secs(5), io.read(&mut back)).await;
+            assert!(matches!(end, Ok(Ok(0) | Err(_))), "a lost agent ends it: {end:?}");
+        }
+        for _ in 0..100 {
+            if session.exchanges_free() == free {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(session.exchanges_free(), free, "and gives it back");
+    }
 }
 
 #[tokio::test]

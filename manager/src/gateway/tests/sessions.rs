@@ -75,6 +75,24 @@ fn reload(agent: &Agent) -> lattice_protocol::tls::Credentials {
 }
 
 #[tokio::test]
+async fn an_agent_without_udp_is_connected_over_tcp_and_back_on_quic_later() {
+    let mut world = World::new().await;
+    let first = world.agent(echo()).await;
+    connected(&mut world).await;
+    let over_tcp = Agent::connect_over_tcp(&world, reload(&first), echo()).await.unwrap();
+    let session = connected(&mut world).await;
+    assert_eq!(session.transport(), Transport::Tcp);
+    assert_eq!(ask(&session).await.unwrap(), "test");
+    let closed = first.session.closed().await;
+    assert!(matches!(closed, Closed::Peer { code: CloseCode::Superseded, .. }), "{closed:?}");
+
+    let _back = Agent::connect(&world, reload(&first), echo()).await.unwrap();
+    assert_eq!(connected(&mut world).await.transport(), Transport::Quic);
+    let closed = over_tcp.session.closed().await;
+    assert!(matches!(closed, Closed::Peer { code: CloseCode::Superseded, .. }), "{closed:?}");
+}
+
+#[tokio::test]
 async fn a_revoked_identity_is_cut_and_never_let_in_again() {
     let mut world = World::new().await;
     let agent = world.agent(echo()).await;

@@ -16,7 +16,7 @@ use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{self, CaBundle, Credentials};
 use lattice_protocol::token::JoinToken;
-use lattice_protocol::transport::{Incoming as GrpcIncoming, Session, Tag, quic, serve_exchange};
+use lattice_protocol::transport::{Incoming as GrpcIncoming, Session, Tag, quic, serve_exchange, tcp};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -172,7 +172,7 @@ impl World {
             return response;
         }
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-        drop(task::spawn("test.client", Kind::Request, async move { drop(connection.await) }));
+        drop(task::spawn("test.client", Kind::Request, async move { drop(connection.with_upgrades().await) }));
         sender.send_request(request).await.unwrap()
     }
 }
@@ -235,7 +235,7 @@ pub(super) fn echo() -> Api {
 pub(super) struct Agent {
     pub(super) session: Session,
     pub(super) credentials: Credentials,
-    _endpoint: quinn::Endpoint,
+    _endpoint: Option<quinn::Endpoint>,
 }
 
 impl Agent {
@@ -249,7 +249,19 @@ impl Agent {
         let endpoint = quic::dialler("127.0.0.1:0".parse().unwrap()).unwrap();
         let session = quic::dial(&endpoint, config, world.gateway.gateway_addr()).await?;
         serve(session.clone(), api);
-        Ok(Self { session, credentials, _endpoint: endpoint })
+        Ok(Self { session, credentials, _endpoint: Some(endpoint) })
+    }
+
+    /// As where no UDP gets through.
+    pub(super) async fn connect_over_tcp(
+        world: &World,
+        credentials: Credentials,
+        api: Api,
+    ) -> Result<Self, lattice_protocol::transport::Error> {
+        let config = tls::tunnel_client(&credentials, &world.ca(), world.gateway.trust_domain()).unwrap();
+        let session = tcp::dial(Arc::new(config), world.gateway.gateway_addr()).await?;
+        serve(session.clone(), api);
+        Ok(Self { session, credentials, _endpoint: None })
     }
 }
 

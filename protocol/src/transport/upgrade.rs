@@ -1,0 +1,97 @@
+//! Upgrades (WebSocket, SPDY: exec, attach, port-forward, cp): after `101` both sides of a proxy carry raw bytes.
+
+use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode, Version};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional_with_sizes;
+
+use crate::task::{self, Kind};
+
+/// Bytes that are held for each direction of a joined connection.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// A request's wish to upgrade, while its answer is awaited.
+///
+/// Both proxies of the tunnel use it alike: take it from the request that came in, send the request on, join it with the
+/// answer. Its end of the connection stays an ordinary HTTP exchange when the answer is another than `101`.
+#[derive(Debug)]
+pub struct PendingUpgrade {
+    protocol: HeaderValue,
+    inbound: OnUpgrade,
+}
+
+impl PendingUpgrade {
+    /// Takes the wish from a request, if it has one. Only HTTP/1.1 can carry it.
+    pub fn take<B>(request: &mut Request<B>) -> Option<Self> {
+        let protocol = wished(request.version(), request.headers())?;
+        Some(Self { protocol, inbound: hyper::upgrade::on(request) })
+    }
+
+    /// Says the wish again, on a request that is about to be sent on.
+    pub fn say(&self, headers: &mut HeaderMap) {
+        say(&self.protocol, headers);
+    }
+
+    /// Joins both connections when the answer agrees to the upgrade. They carry bytes both ways until both directions
+    /// have ended or one has failed; `held` is dropped then.
+    ///
+    /// # Errors
+    /// Gives `held` back when the answer is an ordinary one.
+    pub fn join<B, T: Send + 'static>(self, response: &mut Response<B>, held: T) -> Result<(), T> {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(held);
+        }
+        let protocol = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
+        say(&protocol, response.headers_mut());
+        let (inbound, outbound) = (self.inbound, hyper::upgrade::on(response));
+        drop(task::spawn("tunnel.upgrade", Kind::Request, async move {
+            match tokio::try_join!(inbound, outbound) {
+                Ok((inbound, outbound)) => splice(inbound, outbound).await,
+                Err(error) => tracing::debug!(error = %error, "an upgrade was not completed"),
+            }
+            drop(held);
+        }));
+        Ok(())
+    }
+}
+
+async fn splice(inbound: Upgraded, outbound: Upgraded) {
+    let (mut inbound, mut outbound) = (TokioIo::new(inbound), TokioIo::new(outbound));
+    match copy_bidirectional_with_sizes(&mut inbound, &mut outbound, BUFFER_BYTES, BUFFER_BYTES).await {
+        Ok((sent, received)) => tracing::debug!(sent, received, "an upgraded connection ended"),
+        Err(error) => tracing::debug!(error = %error, "an upgraded connection broke"),
+    }
+}
+
+fn wished(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    if version != Version::HTTP_11 {
+        return None;
+    }
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
+    headers.get(UPGRADE).filter(|_| named).cloned()
+}
+
+fn say(protocol: &HeaderValue, headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, protocol.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_needs_both_headers_and_http_1_1() {
+        let ask = |version, lines: &[(&'static str, &'static str)]| {
+            let headers = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            wished(version, &headers).map(|protocol| protocol.to_str().unwrap().to_owned())
+        };
+        let spdy = [("connection", "keep-alive, Upgrade"), ("upgrade", "SPDY/3.1")];
+        assert_eq!(ask(Version::HTTP_11, &spdy).as_deref(), Some("SPDY/3.1"));
+        assert_eq!(ask(Version::HTTP_2, &spdy), None);
+        assert_eq!(ask(Version::HTTP_11, &spdy[..1]), None);
+        assert_eq!(ask(Version::HTTP_11, &spdy[1..]), None);
+    }
+}
