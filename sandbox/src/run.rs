@@ -95,11 +95,14 @@ impl Running {
     /// Ends everything that was started; by force when it takes too long.
     async fn stop(mut self, state: &StateFolder) {
         self._capi = None;
+        let manager = self.manager.take();
         let all = async {
-            if let Some(manager) = self.manager.take() {
-                manager.stop().await;
-            }
-            self.hypervisor.stop().await;
+            let manager = async {
+                if let Some(manager) = manager {
+                    manager.stop().await;
+                }
+            };
+            tokio::join!(manager, self.hypervisor.stop());
         };
         if tokio::time::timeout(STOP_MAX, all).await.is_err() {
             tracing::warn!("not everything ended by itself");

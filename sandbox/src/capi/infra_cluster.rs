@@ -36,11 +36,15 @@ pub(crate) fn decide(provider: Provider, infra: &Arc<DynamicObject>, view: &View
     }
     let mut plan = Plan { conditions: vec![pause], ..Plan::default() };
     if infra.flag("/status/initialization/provisioned") {
-        plan.conditions.extend(ready(provider, None));
+        plan.conditions.extend(ready(provider, infra, None));
         return plan;
     }
     if view.machines.stalled(cluster.name(), None) {
-        plan.conditions.extend(ready(provider, Some("the infrastructure provider does not answer (simulated fault)")));
+        plan.conditions.extend(ready(
+            provider,
+            infra,
+            Some("the infrastructure provider does not answer (simulated fault)"),
+        ));
         plan.again = Some(view.pace.poll(LOOK_EVERY));
         return plan;
     }
@@ -49,7 +53,7 @@ pub(crate) fn decide(provider: Provider, infra: &Arc<DynamicObject>, view: &View
         Provider::Proxmox => view.left(kind, infra, PROVISION),
     };
     if !left.is_zero() {
-        plan.conditions.extend(ready(provider, Some("waiting for the infrastructure provider")));
+        plan.conditions.extend(ready(provider, infra, Some("waiting for the infrastructure provider")));
         plan.again = Some(left);
         return plan;
     }
@@ -57,16 +61,18 @@ pub(crate) fn decide(provider: Provider, infra: &Arc<DynamicObject>, view: &View
         let (host, port) = view.machines.endpoint(infra.namespace(), cluster.name());
         plan.body = Some(json!({"spec": {"controlPlaneEndpoint": {"host": host, "port": port}}}));
     }
-    plan.conditions.extend(ready(provider, None));
+    plan.conditions.extend(ready(provider, infra, None));
     plan.status = Some(json!({"initialization": {"provisioned": true}}));
     tracing::debug!(kind = kind.name(), name = infra.name(), "infrastructure provisioned");
     plan
 }
 
-/// Conditions of the provider; the one for development has none.
-fn ready(provider: Provider, waiting: Option<&str>) -> Vec<Condition> {
+/// Conditions of the provider; the one for development has none as long as all is well.
+fn ready(provider: Provider, infra: &DynamicObject, waiting: Option<&str>) -> Vec<Condition> {
     match (provider, waiting) {
-        (Provider::Dev, _) => Vec::new(),
+        (Provider::Dev, Some(why)) => vec![Condition::no("Ready", "NotReady", why)],
+        (Provider::Dev, None) if infra.condition("Ready").is_some() => vec![Condition::yes("Ready", "Ready")],
+        (Provider::Dev, None) => Vec::new(),
         (Provider::Proxmox, None) => {
             vec![Condition::yes("Ready", "Ready"), Condition::yes("ProxmoxAvailable", "ProxmoxAvailable")]
         }

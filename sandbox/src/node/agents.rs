@@ -108,11 +108,20 @@ async fn reroute(argv: &mut [String], line: &Line) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Shows the container's log under the sandbox's own name for it.
+/// Shows the container's log under the sandbox's own name for it, where it outlives the machine.
 fn link_log(log: &Path, name: &Path) {
-    // It was a link to the log of an earlier pod.
-    let _ = std::fs::remove_file(name);
-    if let Err(error) = std::os::unix::fs::symlink(log, name) {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.ino());
+    let made = log
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::fs::OpenOptions::new().create(true).append(true).open(log).map(|_| ()));
+    if inode(log).is_some() && inode(log) == inode(name) {
+        return;
+    }
+    // The log of an earlier pod; the one before that goes.
+    let _ = std::fs::rename(name, name.with_extension("log.1"));
+    if let Err(error) = made.and_then(|()| std::fs::hard_link(log, name)) {
         tracing::debug!(%error, "no link to the agent's log");
     }
 }

@@ -126,10 +126,13 @@ impl Board {
         let clusters = self.lock().clusters.clone();
         let line = |(name, cluster): (&String, &Arc<Value>)| {
             let phase = text(cluster, "/status/phase").unwrap_or("not looked at yet");
-            let mut line = format!("{name}: {phase}");
-            if let Some(message) = text(cluster, "/status/message") {
-                line = format!("{line}: {message}");
-            }
+            let message = text(cluster, "/status/message").unwrap_or_default();
+            // A message that begins with the phase says it well enough.
+            let mut line = match (message.starts_with(phase), message.is_empty()) {
+                (true, _) => format!("{name}: {message}"),
+                (_, true) => format!("{name}: {phase}"),
+                _ => format!("{name}: {phase}: {message}"),
+            };
             if !is_ready(cluster) {
                 for condition in conditions(cluster).filter(|one| one["status"] != "True" && one["type"] != "Degraded")
                 {

@@ -102,6 +102,9 @@ impl StateFolder {
         }
         if let Some(link) = &self.link {
             let _ = std::fs::remove_file(link);
+        } else if !self.logs().join("manager.log").exists() {
+            // Nothing ran: there is nothing to look at.
+            let _ = std::fs::remove_dir_all(&self.path);
         }
     }
 
