@@ -62,10 +62,10 @@ pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Life of an agent's certificate. Renewed at 60 to 72 % of it.
-pub const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+pub const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(24);
 
 /// How far a certificate is dated back, so that a peer whose clock is behind accepts it.
-pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(5 * 60);
+pub const CERTIFICATE_BACKDATE: Duration = Duration::from_mins(5);
 
 /// Longest life of a join token that nobody has used.
-pub const JOIN_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+pub const JOIN_TOKEN_LIFETIME: Duration = Duration::from_hours(24);

@@ -77,7 +77,7 @@ impl CaBundle {
 
 impl fmt::Debug for CaBundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CaBundle").field("certificates", &self.certificates.len()).finish()
+        f.debug_struct("CaBundle").field("certificates", &self.certificates.len()).finish_non_exhaustive()
     }
 }
 

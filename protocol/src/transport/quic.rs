@@ -34,6 +34,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 16_000_000;
 pub type ResetKey = Arc<dyn HmacKey>;
 
 /// Makes the transport parameters of both sides.
+///
+/// # Panics
+/// Never: the idle timeout is a constant that fits.
 pub fn transport_config() -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).expect("twenty seconds fit a QUIC timeout");

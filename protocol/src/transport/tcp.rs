@@ -31,6 +31,9 @@ pub async fn dial(tls: Arc<ClientConfig>, address: SocketAddr) -> Result<Session
 ///
 /// # Errors
 /// As [`dial`], without a bound on time.
+///
+/// # Panics
+/// Never: the name is a constant.
 pub async fn over(stream: TcpStream, tls: Arc<ClientConfig>, address: SocketAddr) -> Result<Session, Error> {
     let _ = stream.set_nodelay(true);
     let name = MANAGER_SERVER_NAME.try_into().expect("the manager's name is a DNS name");
