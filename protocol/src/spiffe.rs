@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn other_shapes_are_refused() {
         for bad in [
-            "".to_owned(),
+            String::new(),
             "spiffe://".to_owned(),
             "spiffe:///manager".to_owned(),
             "spiffe://td".to_owned(),

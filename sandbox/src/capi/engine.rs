@@ -188,10 +188,8 @@ impl World {
                 _ => object.cluster_name().unwrap_or_default().to_owned(),
             },
         );
-        if kind == Kind::Cluster {
-            if object.flag("/status/initialization/infrastructureProvisioned") {
-                self.remotes.start(&cluster);
-            }
+        if kind == Kind::Cluster && object.flag("/status/initialization/infrastructureProvisioned") {
+            self.remotes.start(&cluster);
         }
         let plan = {
             let view = View {
@@ -239,10 +237,8 @@ impl World {
             }
         }
         match kind {
-            Kind::Cluster => {
-                if before.is_none_or(|before| signals(before) != signals(object)) {
-                    self.wake_cluster(&(namespace.to_owned(), object.name().to_owned()));
-                }
+            Kind::Cluster if before.is_none_or(|before| signals(before) != signals(object)) => {
+                self.wake_cluster(&(namespace.to_owned(), object.name().to_owned()));
             }
             Kind::Machine => {
                 self.wake_kind(Kind::HealthCheck, namespace);

@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(queue.next().await, "a");
         assert!(start.elapsed() >= Duration::from_secs(1));
         queue.done(&"a", false);
-        let none = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+        let none = tokio::time::timeout(Duration::from_mins(1), queue.next()).await;
         assert!(none.is_err(), "it was added twice and handed out twice");
     }
 

@@ -19,7 +19,7 @@ use super::kubeadm::{self, Config};
 use super::relay::Line;
 
 /// Longest wait for a kubelet to register.
-const REGISTER_MAX: Duration = Duration::from_secs(60);
+const REGISTER_MAX: Duration = Duration::from_mins(1);
 
 /// Why a workload cluster did not come up, or a machine did not join.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,7 @@ const PORT_TRIES_MAX: usize = 50;
 /// Peers of one relayed address at a time. A new one takes the place of the one that was silent longest.
 const PEERS_MAX: usize = 64;
 /// Silence after which a peer is forgotten. Longer than the idle timeout of what runs over it.
-const PEER_IDLE_MAX: Duration = Duration::from_secs(120);
+const PEER_IDLE_MAX: Duration = Duration::from_mins(2);
 /// Largest datagram.
 const DATAGRAM_MAX: usize = 65_535;
 /// Connections of one relayed address at a time.

@@ -142,9 +142,10 @@ pub(crate) async fn find(state: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(state) = state {
         let path = std::fs::canonicalize(state).map_err(|error| format!("{}: {error}", state.display()))?;
         let socket = control::socket_path(&path);
-        return match control::answers(&socket).await {
-            true => Ok(socket),
-            false => Err(format!("no sandbox runs in {}", state.display())),
+        return if control::answers(&socket).await {
+            Ok(socket)
+        } else {
+            Err(format!("no sandbox runs in {}", state.display()))
         };
     }
     let entries = std::fs::read_dir(std::env::temp_dir()).map_err(|error| error.to_string())?;

@@ -72,7 +72,7 @@ fn parse(words: &[String]) -> Result<Options, Failure> {
             Word::Long("fail") | Word::Short('f') => options.fail = true,
             Word::Long("silent") | Word::Short('s') => options.silent = true,
             Word::Long("show-error") | Word::Short('S') => options.show_error = true,
-            Word::Long("location") | Word::Short('L') | Word::Long("tlsv1.2" | "tlsv1.3") => {}
+            Word::Long("location" | "tlsv1.2" | "tlsv1.3") | Word::Short('L') => {}
             Word::Long("retry-connrefused" | "retry-all-errors") => options.retry_refused = true,
             Word::Long("cacert") => options.ca = Some(words.value("--cacert")?.into()),
             Word::Long("header") | Word::Short('H') => header(&mut options, words.value("-H")?)?,
@@ -165,7 +165,7 @@ async fn connect(node: &NodeFile, host: &str, port: u16, limit: Option<Duration>
     let request =
         Request::Route { namespace: node.namespace.clone(), machine: node.machine.clone(), target: target.clone() };
     let address = control::call(&node.control, &request).await.map_err(|error| refused(error.to_string()))?;
-    let limit = limit.unwrap_or(Duration::from_secs(60));
+    let limit = limit.unwrap_or(Duration::from_mins(1));
     match tokio::time::timeout(limit, TcpStream::connect(address)).await {
         Err(_) => Err(Failure::new(28, format!("(28) connection to {target} timed out"))),
         Ok(Err(error)) => Err(refused(error.to_string())),

@@ -21,7 +21,7 @@ use super::facts::Event;
 
 const NAMESPACE: &str = "lattice-demo";
 /// Longest wait for the whole cluster to come, or to go.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How fast the test goes.
 const SPEED: f64 = 5.0;
 /// Time between two steps of a machine's start: two reconciles.
