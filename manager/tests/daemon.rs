@@ -2,8 +2,9 @@
 //! of it after `kill -9`. Nothing plays Cluster API here, so no cluster gets past Provisioning.
 
 mod daemon {
-    pub mod harness;
-    pub mod life;
-    pub mod start;
-    pub mod supervision;
+    mod harness;
+    mod life;
+    mod start;
+    mod supervision;
+    mod trace;
 }

@@ -132,7 +132,7 @@ impl ClusterActor {
         self.register_credential(&facts, &subject);
         self.tell(&stored, &facts.cluster, &decision);
         self.take_over(decision, &stored, &subject, ctx);
-        self.observe_components(&facts, &subject);
+        self.observe_components(&facts, ctx);
     }
 
     /// Another object of the same name: nothing that is remembered is about it.
@@ -226,7 +226,8 @@ impl ClusterActor {
 
     /// Exports what ended, counts, and publishes Events.
     fn tell(&self, stored: &LatticeCluster, before: &LatticeCluster, decision: &Decision) {
-        trace::export_ended(&self.crew.exporter, stored, before.status.as_ref(), &decision.status);
+        let resumed = self.decided.is_none();
+        trace::export_ended(&self.crew.exporter, stored, before.status.as_ref(), &decision.status, resumed);
         if let Some(moved) = &decision.moved {
             self.crew.metrics.phase_entered(moved.to.as_str());
             tracing::info!(

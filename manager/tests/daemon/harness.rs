@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 /// Longest wait for anything here; a debug build on a busy machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Pause between two looks at something that nobody announces.
 const GLANCE: Duration = Duration::from_millis(50);
 
 /// An API server with a folder for what is beside it.
-pub struct World {
-    pub client: Client,
+pub(super) struct World {
+    pub(super) client: Client,
     _server: Arc<ApiServer>,
     _serving: Serving,
     folder: tempfile::TempDir,
@@ -32,14 +32,14 @@ pub struct World {
 }
 
 /// A running daemon; killed when it is dropped.
-pub struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
 impl World {
     /// An API server without our resources.
-    pub async fn empty() -> Self {
+    pub(super) async fn empty() -> Self {
         let server = ApiServer::new(Config { controllers: true, ..Config::default() }).expect("an API server");
         let serving = server.serve("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
         let folder = tempfile::tempdir().expect("a folder");
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// One with our resources.
-    pub async fn with_lattice() -> Self {
+    pub(super) async fn with_lattice() -> Self {
         let world = Self::empty().await;
         for crd in api::crds() {
             world.install(crd).await;
@@ -64,7 +64,7 @@ impl World {
     }
 
     /// One with our resources, Cluster API's kinds, and a provider.
-    pub async fn ready() -> Self {
+    pub(super) async fn ready() -> Self {
         let world = Self::with_lattice().await;
         world.install_cluster_api().await;
         world.make_provider().await;
@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Installs small definitions of Cluster API's kinds.
-    pub async fn install_cluster_api(&self) {
+    pub(super) async fn install_cluster_api(&self) {
         for (group, kind) in mirror::kinds(ProviderType::Proxmox) {
             let version = if group == mirror::INFRASTRUCTURE { "v1alpha2" } else { "v1beta2" };
             let plural = format!("{}s", kind.to_lowercase());
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Makes the provider `proxmox` with its credentials.
-    pub async fn make_provider(&self) {
+    pub(super) async fn make_provider(&self) {
         let namespace = json!({"metadata": {"name": "infra"}});
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let namespace = serde_json::from_value(namespace).expect("a namespace");
@@ -128,17 +128,17 @@ impl World {
     }
 
     /// Creates a cluster of one control-plane node and three workers.
-    pub async fn create_cluster(&self, name: &str) -> LatticeCluster {
+    pub(super) async fn create_cluster(&self, name: &str) -> LatticeCluster {
         let cluster = cluster(name);
         self.clusters().create(&PostParams::default(), &cluster).await.expect("a cluster is created")
     }
 
-    pub fn clusters(&self) -> Api<LatticeCluster> {
+    pub(super) fn clusters(&self) -> Api<LatticeCluster> {
         Api::all(self.client.clone())
     }
 
     /// Waits until a cluster satisfies `wanted`.
-    pub async fn cluster_when(
+    pub(super) async fn cluster_when(
         &self,
         name: &str,
         what: &str,
@@ -148,7 +148,7 @@ impl World {
     }
 
     /// Kind, name and uid of everything in a cluster's namespace, templates included; Events are left out.
-    pub async fn objects(&self, cluster: &str) -> Vec<String> {
+    pub(super) async fn objects(&self, cluster: &str) -> Vec<String> {
         let mut kinds: Vec<(String, String, String)> = mirror::kinds(ProviderType::Proxmox)
             .into_iter()
             .map(|(group, kind)| {
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// How many writes the API has answered, by what they were; Leases and Events apart.
-    pub async fn writes(&self) -> Vec<(String, u64)> {
+    pub(super) async fn writes(&self) -> Vec<String> {
         let request = http::Request::get("/metrics").body(Vec::new()).expect("a request");
         let text = self.client.request_text(request).await.expect("metrics");
         let is_write = |line: &str| {
@@ -179,30 +179,25 @@ impl World {
                 && !line.contains("resource=\"leases\"")
                 && !line.contains("resource=\"events\"")
         };
-        let mut writes: Vec<(String, u64)> = text
-            .lines()
-            .filter(|line| is_write(line))
-            .filter_map(|line| line.rsplit_once(' '))
-            .map(|(series, count)| (series.to_owned(), count.parse::<f64>().unwrap_or_default() as u64))
-            .collect();
+        let mut writes: Vec<String> = text.lines().filter(|line| is_write(line)).map(str::to_owned).collect();
         writes.sort();
         writes
     }
 
     /// Starts the daemon under a name.
-    pub fn start(&self, holder: &str) -> Daemon {
+    pub(super) fn start(&self, holder: &str) -> Daemon {
         self.start_with(holder, &[])
     }
 
     /// Starts the daemon with more arguments.
-    pub fn start_with(&self, holder: &str, more: &[&str]) -> Daemon {
+    pub(super) fn start_with(&self, holder: &str, more: &[&str]) -> Daemon {
         let log = self.folder.path().join(format!("{holder}.log"));
         let child = self.command(holder, more, &log).spawn().expect("the daemon starts");
         Daemon { child, log }
     }
 
     /// The daemon's command line.
-    pub fn command(&self, holder: &str, more: &[&str], log: &std::path::Path) -> Command {
+    pub(super) fn command(&self, holder: &str, more: &[&str], log: &std::path::Path) -> Command {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_lattice-manager"));
         command
@@ -222,19 +217,19 @@ impl World {
     }
 
     /// A file in the world's folder.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
 
 impl Daemon {
     /// `kill -9`.
-    pub async fn kill(mut self) {
+    pub(super) async fn kill(mut self) {
         self.child.kill().await.expect("it is killed");
     }
 
     /// SIGTERM, and its exit code.
-    pub async fn terminate(mut self) -> Option<i32> {
+    pub(super) async fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().expect("it runs").to_string();
         let asked = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
         assert!(asked.success());
@@ -243,12 +238,12 @@ impl Daemon {
     }
 
     /// What it has logged.
-    pub fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Waits until its log holds `text`.
-    pub async fn logs(&self, text: &str) {
+    pub(super) async fn logs(&self, text: &str) {
         until(&format!("the log says {text:?}"), async || self.log().contains(text).then_some(())).await;
     }
 }
@@ -263,7 +258,7 @@ fn listen(port: u16) -> String {
 }
 
 /// A cluster of the homelab's form.
-pub fn cluster(name: &str) -> LatticeCluster {
+pub(super) fn cluster(name: &str) -> LatticeCluster {
     serde_json::from_value(json!({
         "apiVersion": "lattice.dev/v1alpha1", "kind": "LatticeCluster", "metadata": {"name": name},
         "spec": {
@@ -288,12 +283,12 @@ pub fn cluster(name: &str) -> LatticeCluster {
 }
 
 /// The phase of a cluster, as text.
-pub fn phase(cluster: &LatticeCluster) -> &'static str {
+pub(super) fn phase(cluster: &LatticeCluster) -> &'static str {
     cluster.status.as_ref().and_then(|status| status.phase).map_or("", api::Phase::as_str)
 }
 
 /// Status and reason of a condition.
-pub fn condition(cluster: &LatticeCluster, type_: &str) -> (String, String, String) {
+pub(super) fn condition(cluster: &LatticeCluster, type_: &str) -> (String, String, String) {
     let conditions = cluster.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     conditions
         .into_iter()
@@ -302,7 +297,7 @@ pub fn condition(cluster: &LatticeCluster, type_: &str) -> (String, String, Stri
 }
 
 /// Waits until `look` finds something.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(super) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look().await {
@@ -314,6 +309,6 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
 }
 
 /// Reads a value at a path of an object.
-pub fn at<'a>(object: &'a DynamicObject, pointer: &str) -> &'a Value {
+pub(super) fn at<'a>(object: &'a DynamicObject, pointer: &str) -> &'a Value {
     object.data.pointer(pointer).unwrap_or(&Value::Null)
 }

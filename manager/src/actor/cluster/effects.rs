@@ -115,11 +115,10 @@ impl ClusterActor {
     }
 
     /// Passes the agent's word on to the components' actors.
-    pub(super) fn observe_components(&mut self, facts: &Facts, _subject: &Subject) {
+    pub(super) fn observe_components(&mut self, facts: &Facts, ctx: &mut Context<Self>) {
         let Some(reports) = facts.agent.reports.known() else { return };
         let (step, status) = (self.step(), facts.cluster.status.clone().unwrap_or_default());
         for (name, report) in reports {
-            let Some(actor) = self.components.get(name).filter(|actor| actor.connected()) else { continue };
             let entry = status.components.iter().find(|component| component.name == *name);
             let unhealthy = entry.filter(|entry| {
                 matches!(entry.state, ComponentState::Installing | ComponentState::Progressing | ComponentState::Failed)
@@ -131,7 +130,7 @@ impl ClusterActor {
                 unhealthy_since: unhealthy.and_then(|entry| entry.since.as_ref()).map(|since| since.0),
             };
             // A busy one hears the next look.
-            let _ = actor.try_send(message);
+            let _ = self.component(name, ctx).try_send(message);
         }
     }
 }

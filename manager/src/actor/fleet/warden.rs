@@ -99,7 +99,7 @@ async fn step(crew: &Crew, cluster: Arc<LatticeCluster>, why: &Quarantine, state
     };
     let facts = facts::gather(cluster.clone(), &subject.name, sources);
     let decision = lifecycle::decide(&state, &facts, clock::now());
-    crate::actor::trace::export_ended(&crew.exporter, &cluster, cluster.status.as_ref(), &decision.status);
+    crate::actor::trace::export_ended(&crew.exporter, &cluster, cluster.status.as_ref(), &decision.status, false);
     write(crew, &cluster, &decision.status).await;
     let mut state = decision.state;
     let busy = !decision.effects.is_empty();
