@@ -23,6 +23,7 @@ pub(crate) struct Core {
     /// Held while definitions and the kinds that are served are brought up to date.
     pub(crate) defining: Mutex<()>,
     pub(crate) faults: crate::faults::Faults,
+    pub(crate) kubelets: crate::kubelets::Kubelets,
     /// The certificate of the server's authority, PEM.
     pub(crate) ca: String,
 }
@@ -49,6 +50,7 @@ impl Core {
             metrics: Metrics::default(),
             defining: Mutex::default(),
             faults: crate::faults::Faults::default(),
+            kubelets: crate::kubelets::Kubelets::default(),
             ca,
         });
         bootstrap::make(&core);

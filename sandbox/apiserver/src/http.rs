@@ -11,9 +11,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 
 /// Any error of a body.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of an answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of a request or an answer.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// A request after its transport was taken off.
 pub(crate) type Request = http::Request<Body>;
 /// An answer.

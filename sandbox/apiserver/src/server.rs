@@ -19,7 +19,8 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::faults::{Dropped, Faults};
 use crate::http::handle::{Peer, handle};
-use crate::http::{BoxError, Request, Response};
+use crate::http::{Body, BoxError, Request, Response};
+use crate::kubelets::PodCall;
 
 /// Connections that one listener serves at a time. Too low: large sandboxes wait; too high: descriptors run out.
 const CONNECTIONS_MAX: usize = 4096;
@@ -133,6 +134,15 @@ impl ApiServer {
     /// Returns the faults of this server, to add some.
     pub fn faults(&self) -> Faults {
         self.core.faults.clone()
+    }
+
+    /// Sets who answers for pods' `log`, `exec`, `attach` and `portforward`; access is decided before it is asked.
+    pub fn set_kubelets<F, A>(&self, answer: F)
+    where
+        F: Fn(PodCall, http::Request<Body>) -> A + Send + Sync + 'static,
+        A: Future<Output = http::Response<Body>> + Send + 'static,
+    {
+        self.core.kubelets.set(Arc::new(move |call, request| Box::pin(answer(call, request))));
     }
 
     /// Returns the certificate of the authority that signs the server's certificates, PEM.

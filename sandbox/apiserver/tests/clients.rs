@@ -83,18 +83,6 @@ mod clients {
     }
 
     #[tokio::test]
-    async fn two_managers_that_apply_the_same_field_are_told_so() {
-        let client = ApiServer::new(Config::default()).unwrap().client();
-        let api = maps(&client);
-        let object = |value: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": value}});
-        api.patch("a", &PatchParams::apply("one"), &Patch::Apply(object("1"))).await.unwrap();
-        let refused = api.patch("a", &PatchParams::apply("two"), &Patch::Apply(object("2"))).await.unwrap_err();
-        assert!(matches!(&refused, kube::Error::Api(status) if status.code == 409 && status.message.contains("one")));
-        let forced = api.patch("a", &PatchParams::apply("two").force(), &Patch::Apply(object("2"))).await.unwrap();
-        assert_eq!(forced.data.unwrap()["k"], "2");
-    }
-
-    #[tokio::test]
     async fn owned_objects_and_whole_namespaces_go_away() {
         let server = ApiServer::new(Config { controllers: true, ..Config::default() }).unwrap();
         let client = server.client();

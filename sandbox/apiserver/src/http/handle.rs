@@ -16,6 +16,7 @@ use crate::core::Core;
 use crate::discovery;
 use crate::faults::{self, Dropped, Effect};
 use crate::kinds::{self, Kinds, Resource};
+use crate::kubelets;
 use crate::metrics::Labels;
 use crate::options::{DeleteOptions, ListOptions, Query, WriteOptions};
 use crate::patch;
@@ -125,6 +126,15 @@ impl Call<'_> {
         )))
     }
 
+    /// Answers what only a kubelet could where there are none.
+    fn no_kubelet(&self, resource: &Resource, target: &Target) -> Result<Answer> {
+        self.core.stored(resource, &target.namespace, &target.name)?;
+        match target.subresource.as_str() {
+            "log" => Ok(Answer::text(String::new())),
+            _ => Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name))),
+        }
+    }
+
     /// Lists, adds and takes away faults.
     fn faults(&self, bytes: &[u8]) -> Result<Answer> {
         let faults = &self.core.faults;
@@ -222,6 +232,18 @@ impl Call<'_> {
         if accepted.shown.is_table() {
             include?;
         }
+        if resource.is("", "Pod") && matches!(target.subresource.as_str(), "log" | "exec" | "attach" | "portforward") {
+            let call = kubelets::PodCall {
+                namespace: target.namespace.clone(),
+                pod: target.name.clone(),
+                subresource: target.subresource.clone(),
+            };
+            let request = || http::Request::from_parts(self.parts.clone(), body);
+            return match self.core.kubelets.answer(call, request) {
+                Some(answer) => Ok(Answer::Ready(Box::new(respond::ReadyResponse(answer.await)))),
+                None => self.no_kubelet(&resource, target),
+            };
+        }
         let bytes = read(body).await?;
         let mut answer = self.verb(&kinds, &resource, target, user, &bytes, accepted.shown).await?;
         if let Some(warning) = resource.custom().and_then(|custom| custom.warning.clone()) {
@@ -299,9 +321,6 @@ impl Call<'_> {
                 .into_iter()
                 .find(|old| *old.key.name == *target.name)
                 .ok_or_else(|| Status::not_found(&resource.target(), &target.name))?;
-        }
-        if resource.is("", "Pod") && target.subresource == "log" {
-            return Ok(Answer::text(String::new()));
         }
         Ok(Answer::ok(shown.one(self.core, resource, serve::served(resource, &stored))?))
     }
