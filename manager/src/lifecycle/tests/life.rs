@@ -232,7 +232,7 @@ fn an_edit_of_what_machines_run_is_not_taken_over_silently() {
     assert_eq!((world.phase(), world.done.len()), (Some(Phase::Ready), 0));
     says(&world, VALIDATED, ConditionStatus::False, Reason::NotYetSupported, "set them back");
     let message = world.status().message.unwrap_or_default();
-    assert!(message.contains("not taken over"), "{message}");
+    assert!(message.contains("cannot be taken over"), "{message}");
 }
 
 #[test]
