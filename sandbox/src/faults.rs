@@ -84,12 +84,10 @@ impl Faults {
     }
 
     fn write_manager_file(&self) -> std::io::Result<()> {
-        let lines: String = self
-            .lock()
-            .iter()
-            .filter(|fault| fault.what == What::ActorPanic)
-            .map(|fault| format!("panic {}\n", fault.cluster))
-            .collect();
+        let mut lines = String::new();
+        for fault in self.lock().iter().filter(|fault| fault.what == What::ActorPanic) {
+            lines.extend(["panic ", &fault.cluster, "\n"]);
+        }
         let fresh = self.manager_file.with_extension("new");
         std::fs::write(&fresh, lines)?;
         std::fs::rename(fresh, &self.manager_file)

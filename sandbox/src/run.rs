@@ -86,7 +86,7 @@ struct Running {
     stop: CancellationToken,
     hypervisor: Arc<Hypervisor>,
     manager: Option<manager::Manager>,
-    _capi: Option<Capi>,
+    capi: Option<Capi>,
     _parent: (Arc<ApiServer>, lattice_apiserver::Serving),
     _watchdog: Option<state::Watchdog>,
 }
@@ -94,7 +94,7 @@ struct Running {
 impl Running {
     /// Ends everything that was started; by force when it takes too long.
     async fn stop(mut self, state: &StateFolder) {
-        self._capi = None;
+        self.capi = None;
         let manager = self.manager.take();
         let all = async {
             let manager = async {
@@ -144,7 +144,7 @@ async fn run(
         stop: stop.clone(),
         hypervisor: Arc::clone(&hypervisor),
         manager: None,
-        _capi: None,
+        capi: None,
         _parent: (server, serving),
         _watchdog: state.watchdog().ok(),
     });
@@ -153,7 +153,7 @@ async fn run(
     let show = show(args, state, board, &clusters, &stop);
     let work = async {
         parent::install(&client, env, args.crds_dir.as_deref()).await?;
-        running._capi = Some(Capi::start(client.clone(), capi::Config { speed: args.speed, machines: hypervisor }));
+        running.capi = Some(Capi::start(client.clone(), capi::Config { speed: args.speed, machines: hypervisor }));
         parent::apply(&client, &documents).await?;
         // Whoever waits for this file finds the kinds and the clusters there.
         state.write_kubeconfig("parent", &kubeconfig).map_err(Error::State)?;
@@ -172,10 +172,8 @@ async fn run(
         () = tokio::time::sleep_until(began + args.timeout), if args.until.is_some() => Ok(End::TimedOut),
     };
     stop.cancel();
-    if let Some(show) = show {
-        // It draws its last frame and gives the screen back.
-        let _ = tokio::time::timeout(Duration::from_secs(2), show).await;
-    }
+    // It draws its last frame and gives the screen back.
+    let _ = tokio::time::timeout(Duration::from_secs(2), show).await;
     end
 }
 
@@ -186,16 +184,16 @@ fn show(
     board: &Arc<Board>,
     clusters: &[String],
     stop: &CancellationToken,
-) -> Option<tokio::task::JoinHandle<()>> {
+) -> tokio::task::JoinHandle<()> {
     let intro = intro(args, state);
     let (board, stop, clusters) = (Arc::clone(board), stop.clone(), clusters.to_vec());
     if !args.plain && std::io::stdout().is_terminal() {
-        return Some(task::spawn("sandbox.screen", task::Kind::Request, screen::run(board, intro, clusters, stop)));
+        return task::spawn("sandbox.screen", task::Kind::Request, screen::run(board, intro, clusters, stop));
     }
     for line in &intro {
         say(line);
     }
-    Some(task::spawn("sandbox.plain", task::Kind::Request, plain::run(board, stop)))
+    task::spawn("sandbox.plain", task::Kind::Request, plain::run(board, stop))
 }
 
 /// What a person needs to know before anything happens.

@@ -230,7 +230,11 @@ mod tests {
         let ids = |spans: Vec<Finished>| spans.iter().map(|span| span.at.span_id()).collect::<Vec<_>>();
         assert_eq!(ids(ended(&cluster(), None, &after, false)), ids(ended(&cluster(), None, &after, false)));
         let spans = ended(&cluster(), None, &after, false);
-        assert_eq!(spans[0].parent.map(|parent| parent.span_id()), Some(spans[1].at.span_id()), "phases hang below the root");
+        assert_eq!(
+            spans[0].parent.map(|parent| parent.span_id()),
+            Some(spans[1].at.span_id()),
+            "phases hang below the root"
+        );
     }
 
     #[test]

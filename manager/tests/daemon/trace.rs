@@ -60,11 +60,7 @@ fn whole_trace(spans: &[Span], root: &str) -> BTreeMap<Vec<u8>, Span> {
     let of_trace = spans.iter().filter(|span| span.trace_id == *trace);
     let by_id: BTreeMap<Vec<u8>, Span> = of_trace.map(|span| (span.span_id.clone(), span.clone())).collect();
     for span in by_id.values() {
-        assert!(
-            span.parent_span_id.is_empty() == (span.name == root),
-            "only {root} has no parent, not {}",
-            span.name
-        );
+        assert!(span.parent_span_id.is_empty() == (span.name == root), "only {root} has no parent, not {}", span.name);
         assert!(
             span.parent_span_id.is_empty() || by_id.contains_key(&span.parent_span_id),
             "the parent of {} was not exported",
@@ -111,8 +107,7 @@ async fn an_operation_is_one_trace_also_when_the_manager_is_killed_in_its_middle
         "{:?}",
         names(&provision)
     );
-    let phases: BTreeMap<&str, &Vec<u8>> =
-        provision.values().map(|span| (span.name.as_str(), &span.span_id)).collect();
+    let phases: BTreeMap<&str, &Vec<u8>> = provision.values().map(|span| (span.name.as_str(), &span.span_id)).collect();
     let applied = provision.values().find(|span| {
         span.attributes.iter().any(|a| a.key == "effect" && format!("{:?}", a.value).contains("apply_objects"))
     });

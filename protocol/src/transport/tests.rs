@@ -203,7 +203,7 @@ async fn relay(server: SocketAddr) -> (SocketAddr, watch::Sender<SocketAddr>) {
     let (front, back) = (UdpSocket::bind(LOOPBACK).await.unwrap(), UdpSocket::bind(LOOPBACK).await.unwrap());
     let (address, (switch, server)) = (front.local_addr().unwrap(), watch::channel(server));
     drop(task::spawn("test.relay", Kind::Service, async move {
-        let (mut out, mut home) = ([0; 65_536], [0; 65_536]);
+        let (mut out, mut home) = (vec![0; 65_536], vec![0; 65_536]);
         let mut client = None;
         loop {
             tokio::select! {

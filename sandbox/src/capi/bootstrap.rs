@@ -56,7 +56,8 @@ fn create(config: &DynamicObject, cluster: &DynamicObject, machine: &DynamicObje
     }
     let master = machine.label(CONTROL_PLANE_LABEL).is_some();
     let initialized = cluster.flag("/status/initialization/controlPlaneInitialized");
-    if !initialized && !(master && is_first(machine, cluster, view)) {
+    let may_begin = initialized || (master && is_first(machine, cluster, view));
+    if !may_begin {
         return waiting(config, "Waiting for Cluster control plane to be initialized");
     }
     let Some(endpoint) = endpoint(cluster) else {

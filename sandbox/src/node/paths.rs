@@ -73,7 +73,7 @@ mod tests {
     #[track_caller]
     fn becomes(text: &str, wanted: &str) {
         assert_eq!(rewrite(Path::new("/n"), text), wanted);
-        assert_eq!(rewrite(Path::new("/n"), wanted), wanted.replace("/n/tmp", "/n/tmp"), "twice is once");
+        assert_eq!(rewrite(Path::new("/n"), wanted), wanted, "twice is once");
     }
 
     #[test]

@@ -25,10 +25,11 @@ pub(super) fn conditions(
         "BootstrapConfigReady",
         machine,
         "/spec/bootstrap/configRef/kind",
-        &parts.bootstrap,
+        parts.bootstrap.as_ref(),
         "dataSecretCreated",
     );
-    let infra = mirror("InfrastructureReady", machine, "/spec/infrastructureRef/kind", &parts.infra, "provisioned");
+    let infra =
+        mirror("InfrastructureReady", machine, "/spec/infrastructureRef/kind", parts.infra.as_ref(), "provisioned");
     let [ready, healthy] = node(machine, cluster, parts, view);
     let mut needed = vec![
         match deleting.status {
@@ -61,7 +62,7 @@ fn mirror(
     name: &str,
     machine: &DynamicObject,
     kind: &str,
-    part: &Option<(Kind, Arc<DynamicObject>)>,
+    part: Option<&(Kind, Arc<DynamicObject>)>,
     initialization: &str,
 ) -> Condition {
     let Some((kind, object)) = part else {
