@@ -24,6 +24,11 @@ pub(crate) fn canonical(text: &str) -> Option<String> {
     })
 }
 
+/// Reads a quantity in units of 10^-9.
+pub(crate) fn nanos(text: &str) -> Option<i128> {
+    parse(text).map(|(amount, _)| amount)
+}
+
 fn parse(text: &str) -> Option<(i128, Format)> {
     let digits_end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits_end);

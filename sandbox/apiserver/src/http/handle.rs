@@ -246,7 +246,14 @@ impl Call<'_> {
         }
         let bytes = read(body).await?;
         let mut answer = self.verb(&kinds, &resource, target, user, &bytes, accepted.shown).await?;
-        if let Some(warning) = resource.custom().and_then(|custom| custom.warning.clone()) {
+        let deprecated = match resource.plural.as_str() {
+            "endpoints" if resource.group.is_empty() => {
+                Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
+            }
+            "componentstatuses" => Some("v1 ComponentStatus is deprecated in v1.19+".to_owned()),
+            _ => resource.custom().and_then(|custom| custom.warning.clone()),
+        };
+        if let Some(warning) = deprecated {
             match &mut answer {
                 Answer::Object { warnings, .. } | Answer::Watch { warnings, .. } => warnings.insert(0, warning),
                 Answer::Text { .. } | Answer::Ready(_) => {}

@@ -2,6 +2,7 @@
 
 mod config;
 mod nodes;
+mod others;
 mod pods;
 mod rbac;
 mod services;
@@ -97,6 +98,6 @@ fn builtin(core: &Core, resource: &Resource, object: &Value, old: Option<&Value>
         ("rbac.authorization.k8s.io", _) => rbac::check(resource, object, old),
         ("admissionregistration.k8s.io", _) => webhooks::check(resource, object),
         (EXTENSIONS, "customresourcedefinitions") => crd::validate::check(core, object, old),
-        _ => Vec::new(),
+        _ => others::check(resource, object, old),
     }
 }

@@ -74,12 +74,39 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
             out.push(FieldError::required(format!("{at}.env[{index}].name"), ""));
         }
     }
+    resources(container, at, out);
+    for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(probe) = container.get(key).filter(|probe| probe.is_object()) {
+            let kinds = ["exec", "httpGet", "tcpSocket", "grpc"];
+            let mut set = kinds.iter().filter(|kind| probe.get(**kind).is_some_and(|handler| !handler.is_null()));
+            if set.next().is_none() {
+                out.push(FieldError::required(format!("{at}.{key}"), "must specify a handler type"));
+            }
+            let detail = "may not specify more than 1 handler type";
+            out.extend(set.map(|kind| FieldError::forbidden(format!("{at}.{key}.{kind}"), detail)));
+        }
+    }
     let policy = json::text(container, &["imagePullPolicy"]);
     let policies = ["Always", "IfNotPresent", "Never"];
     if !policies.contains(&policy) {
         let mut sorted = policies;
         sorted.sort_unstable();
         out.push(FieldError::not_supported(format!("{at}.imagePullPolicy"), &Value::from(policy), &sorted));
+    }
+}
+
+/// Requests may not be above limits.
+fn resources(container: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let limits = json::at(container, &["resources", "limits"]).and_then(Value::as_object);
+    let requests = json::at(container, &["resources", "requests"]).and_then(Value::as_object);
+    for (name, request) in requests.into_iter().flatten() {
+        let Some(limit) = limits.and_then(|limits| limits.get(name)) else { continue };
+        let amount = |value: &Value| value.as_str().and_then(crate::quantity::nanos);
+        if amount(request) > amount(limit) {
+            let limit = limit.as_str().unwrap_or_default();
+            let detail = format!("must be less than or equal to {name} limit of {limit}");
+            out.push(FieldError::invalid(format!("{at}.resources.requests"), request, detail));
+        }
     }
 }
 

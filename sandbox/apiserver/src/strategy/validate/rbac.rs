@@ -67,8 +67,7 @@ fn bindings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<Fie
             out.push(FieldError::not_supported(format!("{at}.kind"), &Value::from(kind), &known));
         }
     }
-    if let Some(old) = old.filter(|old| old["roleRef"] != object["roleRef"]) {
-        let _ = old;
+    if old.is_some_and(|old| old["roleRef"] != object["roleRef"]) {
         let shown = json!({"APIGroup": role("apiGroup"), "Kind": role("kind"), "Name": role("name")});
         out.push(FieldError::invalid("roleRef", &shown, "cannot change roleRef"));
     }

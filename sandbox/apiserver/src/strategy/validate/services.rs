@@ -23,11 +23,21 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             let detail = "must be between 1 and 65535, inclusive";
             out.push(FieldError::invalid(format!("{at}.port"), &Value::from(number), detail));
         }
+        let node = port["nodePort"].as_i64().unwrap_or(0);
+        if node != 0 && !(30_000..=32_767).contains(&node) {
+            let detail = "provided port is not in the valid range. The range of valid ports is 30000-32767";
+            out.push(FieldError::invalid(format!("{at}.nodePort"), &Value::from(node), detail));
+        }
         let protocol = json::text(port, &["protocol"]);
         let known = ["SCTP", "TCP", "UDP"];
         if !known.contains(&protocol) {
             out.push(FieldError::not_supported(format!("{at}.protocol"), &Value::from(protocol), &known));
         }
+    }
+    if kind == "ExternalName" {
+        let name = json::text(object, &["spec", "externalName"]);
+        let errors = crate::names::subdomain(name.trim_end_matches('.')).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text("spec.externalName", name, error)));
     }
     let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     if !kinds.contains(&kind) {

@@ -41,16 +41,43 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
             &["OnFailure", "Never"],
         ));
     }
+    if resource.plural == "deployments" {
+        let zero = |key: &str| {
+            let value = json::at(object, &["spec", "strategy", "rollingUpdate", key]);
+            value.is_some_and(|value| *value == 0 || *value == "0%")
+        };
+        if zero("maxSurge") && zero("maxUnavailable") {
+            let field = "spec.strategy.rollingUpdate.maxUnavailable";
+            out.push(FieldError::invalid(field, &Value::from(0), "may not be 0 when `maxSurge` is 0"));
+        }
+    }
+    if resource.plural == "cronjobs" {
+        schedule(json::text(object, &["spec", "schedule"]), &mut out);
+    }
     if let Some(old) = old {
         immutable(resource, object, old, &mut out);
     }
     out
 }
 
+/// Checks that a schedule has five fields, or one of the names for such.
+fn schedule(text: &str, out: &mut Vec<FieldError>) {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    if text.is_empty() {
+        out.push(FieldError::required("spec.schedule", ""));
+    } else if !text.starts_with('@') && fields.len() != 5 {
+        let detail = format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "));
+        out.push(FieldError::invalid_text("spec.schedule", text, detail));
+    }
+}
+
 fn selector(object: &Value, path: &str, out: &mut Vec<FieldError>) {
     let selector = json::at(object, &["spec", "selector"]);
     let Some(selector) = selector.filter(|selector| selector.as_object().is_some_and(|map| !map.is_empty())) else {
         out.push(FieldError::required("spec.selector", ""));
+        let labels = json::at(object, &["spec", "template", "metadata", "labels"]).unwrap_or(&Value::Null);
+        let detail = "`selector` does not match template `labels`";
+        out.push(FieldError::invalid(format!("{path}.metadata.labels"), labels, detail));
         return;
     };
     let empty = Value::Object(serde_json::Map::new());
