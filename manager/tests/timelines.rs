@@ -3,6 +3,13 @@
 //!
 //! The recordings are not part of the repository: `LATTICE_CAPI_TIMELINES_DIR` names their folder.
 
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unused_self,
+    reason = "a replay that cannot go on has failed, and one that was skipped says so"
+)]
+
 #[path = "timelines/life.rs"]
 mod life;
 #[path = "timelines/recording.rs"]

@@ -41,7 +41,7 @@ pub const CSR_BYTES_MAX: usize = 4 << 10;
 pub const ENROL_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// Largest head of an HTTP request or response on the proxy and in the tunnel, bytes.
-pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
+pub const HTTP_HEAD_BYTES_MAX: u32 = 64 << 10;
 
 /// Most header fields of an HTTP message on the proxy and in the tunnel.
 pub const HTTP_HEADERS_MAX: usize = 128;

@@ -86,7 +86,9 @@ impl Faults {
     fn write_manager_file(&self) -> std::io::Result<()> {
         let mut lines = String::new();
         for fault in self.lock().iter().filter(|fault| fault.what == What::ActorPanic) {
-            lines.extend(["panic ", &fault.cluster, "\n"]);
+            lines.push_str("panic ");
+            lines.push_str(&fault.cluster);
+            lines.push('\n');
         }
         let fresh = self.manager_file.with_extension("new");
         std::fs::write(&fresh, lines)?;

@@ -94,7 +94,7 @@ struct Running {
 impl Running {
     /// Ends everything that was started; by force when it takes too long.
     async fn stop(mut self, state: &StateFolder) {
-        self.capi = None;
+        drop(self.capi.take());
         let manager = self.manager.take();
         let all = async {
             let manager = async {

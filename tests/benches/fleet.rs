@@ -40,6 +40,7 @@ fn resident_kib(pid: u32) -> Result<u64> {
 }
 
 /// What one run of `count` clusters cost.
+#[expect(clippy::cast_precision_loss, reason = "figures for people, far below 2^52")]
 async fn run(count: usize) -> Result<Vec<(String, f64, &'static str)>> {
     let all: String = (0..count).map(|number| format!("---\n{}", cluster(number))).collect();
     let begun = Instant::now();

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::condition::Condition;
 
 /// Where machines come from, and with whose credentials.
+#[expect(clippy::duplicated_attributes, reason = "columns of one type are no duplicates")]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "lattice.dev",

@@ -34,7 +34,7 @@ pub(super) struct Waiting {
 pub(super) struct Running {
     _waiting: Waiting,
     _source: OwnedSemaphorePermit,
-    _running: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Default for Admission {
@@ -64,9 +64,9 @@ impl Admission {
     /// Dropped, it takes no place.
     pub(super) async fn turn(&self, waiting: Waiting, source: IpAddr) -> Option<Running> {
         let of_source = self.source(source);
-        let _source = of_source.acquire_owned().await.ok()?;
-        let _running = Arc::clone(&self.running).acquire_owned().await.ok()?;
-        Some(Running { _waiting: waiting, _source, _running })
+        let source = of_source.acquire_owned().await.ok()?;
+        let place = Arc::clone(&self.running).acquire_owned().await.ok()?;
+        Some(Running { _waiting: waiting, _source: source, _place: place })
     }
 
     fn source(&self, source: IpAddr) -> Arc<Semaphore> {

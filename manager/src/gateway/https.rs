@@ -116,12 +116,12 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_HEAD_TIMEOUT)
         .max_headers(HTTP_HEADERS_MAX)
-        .max_buf_size(HTTP_HEAD_BYTES_MAX);
+        .max_buf_size(HTTP_HEAD_BYTES_MAX as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS_MAX)
-        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32)
+        .max_header_list_size(HTTP_HEAD_BYTES_MAX)
         .keep_alive_interval(H2_PING_INTERVAL)
         .keep_alive_timeout(H2_PING_TIMEOUT);
     builder

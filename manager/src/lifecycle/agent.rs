@@ -77,7 +77,7 @@ fn absent(look: &mut Look<'_>) {
             look.set(AGENT_CONNECTED, ConditionStatus::Unknown, Reason::WaitingForEarlierStep, message);
         }
         Some(Phase::Bootstrapping | Phase::Ready | Phase::Scaling | Phase::Upgrading | Phase::Deleting) => {
-            waiting(look)
+            waiting(look);
         }
     }
 }

@@ -51,11 +51,11 @@ fn live_reports(look: &Look<'_>) -> Option<BTreeMap<String, Report>> {
     }
 }
 
-fn healthy<'r>(reports: &'r BTreeMap<String, Report>) -> impl Fn(&str) -> bool + 'r {
+fn healthy(reports: &BTreeMap<String, Report>) -> impl Fn(&str) -> bool + '_ {
     |name| reports.get(name).is_some_and(|report| report.state == ReportState::Healthy)
 }
 
-fn held<'r>(reports: &'r BTreeMap<String, Report>) -> impl Fn(&str) -> bool + 'r {
+fn held(reports: &BTreeMap<String, Report>) -> impl Fn(&str) -> bool + '_ {
     |name| reports.get(name).is_some_and(|report| report.state != ReportState::Removed)
 }
 

@@ -104,7 +104,7 @@ pub fn status(
     let message = if troubles.is_empty() {
         let checked =
             if needed { "; credentials are present and well-formed, not tried against the provider" } else { "" };
-        format!("clusters can be made on it{checked}")
+        format!("clusters can be made on it{checked}{}", unused(provider))
     } else {
         troubles.iter().map(|trouble| trouble.message.clone()).collect::<Vec<_>>().join("; ")
     };
@@ -128,7 +128,14 @@ pub fn status(
             now,
         ),
         None => {
-            conditions.set(CREDENTIALS_VALID, ConditionStatus::True, Reason::AsExpected, "none needed", generation, now)
+            conditions.set(
+                CREDENTIALS_VALID,
+                ConditionStatus::True,
+                Reason::AsExpected,
+                "none needed",
+                generation,
+                now,
+            );
         }
     }
     Some(InfraProviderStatus {

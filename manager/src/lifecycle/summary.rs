@@ -37,9 +37,9 @@ pub(super) fn show(look: &mut Look<'_>, doing: &str, known: bool) {
         None | Some(Phase::Pending | Phase::Provisioning | Phase::Bootstrapping | Phase::Deleting) => false,
     };
     if settled {
-        settle(look, doing)
+        settle(look, doing);
     } else {
-        progress(look, doing)
+        progress(look, doing);
     }
     if look.spec().paused {
         let message = look.status.message.clone().unwrap_or_default();

@@ -11,7 +11,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
-use zeroize::Zeroize as _;
 
 use super::{Error, FIELD_MANAGER, Fence, Kinds, Store};
 
@@ -180,7 +179,7 @@ fn entry(secret: Secret) -> Option<Entry> {
 
 impl Drop for Contents {
     fn drop(&mut self) {
-        self.data.values_mut().for_each(|value| value.zeroize());
+        self.data.values_mut().for_each(zeroize::Zeroize::zeroize);
     }
 }
 

@@ -37,7 +37,7 @@ where
     let stream = session.open(Tag::Http, Priority::Bulk).await?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(HTTP_HEADERS_MAX)
-        .max_buf_size(HTTP_HEAD_BYTES_MAX)
+        .max_buf_size(HTTP_HEAD_BYTES_MAX as usize)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(Error::Exchange)?;
@@ -72,7 +72,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_HEAD_TIMEOUT)
         .max_headers(HTTP_HEADERS_MAX)
-        .max_buf_size(HTTP_HEAD_BYTES_MAX)
+        .max_buf_size(HTTP_HEAD_BYTES_MAX as usize)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await

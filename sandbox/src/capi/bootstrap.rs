@@ -56,8 +56,8 @@ fn create(config: &DynamicObject, cluster: &DynamicObject, machine: &DynamicObje
     }
     let master = machine.label(CONTROL_PLANE_LABEL).is_some();
     let initialized = cluster.flag("/status/initialization/controlPlaneInitialized");
-    let may_begin = initialized || (master && is_first(machine, cluster, view));
-    if !may_begin {
+    let may = initialized || (master && is_first(machine, cluster, view));
+    if !may {
         return waiting(config, "Waiting for Cluster control plane to be initialized");
     }
     let Some(endpoint) = endpoint(cluster) else {

@@ -163,7 +163,7 @@ fn fingerprint(deployment: &DynamicObject) -> String {
         spec.remove(in_place);
     }
     let digest = Sha256::digest(Value::Object(spec).to_string().as_bytes());
-    digest.iter().take(4).map(std::string::ToString::to_string).collect::<String>().chars().take(8).collect()
+    digest.iter().take(4).map(ToString::to_string).collect::<String>().chars().take(8).collect()
 }
 
 fn delete(

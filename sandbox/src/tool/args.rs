@@ -4,7 +4,7 @@ use super::Failure;
 
 /// Walks over words.
 pub(super) struct Words<'a> {
-    rest: std::slice::Iter<'a, String>,
+    left: std::slice::Iter<'a, String>,
     /// Value after `=` of the option that was read last.
     attached: Option<&'a str>,
     /// Short options that stand in one word and were not read yet.
@@ -24,7 +24,7 @@ pub(super) enum Word<'a> {
 
 impl<'a> Words<'a> {
     pub(super) fn new(words: &'a [String]) -> Self {
-        Self { rest: words.iter(), attached: None, joined: "" }
+        Self { left: words.iter(), attached: None, joined: "" }
     }
 
     /// The next option or word.
@@ -34,7 +34,7 @@ impl<'a> Words<'a> {
             return Some(Word::Short(letter));
         }
         self.attached = None;
-        let word = self.rest.next()?.as_str();
+        let word = self.left.next()?.as_str();
         if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
             return Some(match long.split_once('=') {
                 Some((name, value)) => {
@@ -62,7 +62,7 @@ impl<'a> Words<'a> {
             return Ok(std::mem::take(&mut self.joined));
         }
         let missing = || Failure::new(2, format!("option {option} needs a value"));
-        self.rest.next().map(String::as_str).ok_or_else(missing)
+        self.left.next().map(String::as_str).ok_or_else(missing)
     }
 }
 

@@ -3,6 +3,13 @@
 //! From the recordings comes every pair of first appearances whose order is the same in all of them; the simulation may
 //! order no such pair the other way.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says on standard error when it was skipped"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 

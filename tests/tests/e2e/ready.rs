@@ -82,10 +82,10 @@ async fn no_secret_is_in_anything_written() -> Result<()> {
     for secret in sandbox.list("v1", "Secret", "secrets").await? {
         for (key, value) in secret.data["data"].as_object().into_iter().flatten() {
             let bytes: k8s_openapi::ByteString = serde_json::from_value(value.clone())?;
-            if let Ok(text) = String::from_utf8(bytes.0) {
-                if ["token", "secret", "tls.key", "value"].contains(&key.as_str()) {
-                    secrets.extend(text.lines().map(str::trim).filter(|line| line.len() >= 24).map(str::to_owned));
-                }
+            if let Ok(text) = String::from_utf8(bytes.0)
+                && ["token", "secret", "tls.key", "value"].contains(&key.as_str())
+            {
+                secrets.extend(text.lines().map(str::trim).filter(|line| line.len() >= 24).map(str::to_owned));
             }
         }
     }

@@ -149,7 +149,7 @@ async fn a_lost_answer_at_any_write_locks_nobody_out() {
                 (Some(token), 1) => {
                     world.vault.lose_answers.store(0, Ordering::Relaxed);
                     if lost > 0 {
-                        world.vault.lose_answers.store(if lost == 1 { 1 } else { 0 }, Ordering::Relaxed);
+                        world.vault.lose_answers.store(u32::from(lost == 1), Ordering::Relaxed);
                     }
                     let first = world.enrol(token, &csr).await;
                     assert_eq!(first.is_err(), lost == 1, "{first:?}");
