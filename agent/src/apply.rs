@@ -57,7 +57,4 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// Objects are still there, held by finalizers.
-    #[error("waiting for {0} to go")]
-    Remaining(String),
 }

@@ -3,7 +3,7 @@
 //! Counts are honest: a DaemonSet is counted against the Nodes that it should run on, 0 of 0 is not ready, and nothing is
 //! believed of a workload before its controller has seen the latest spec (`observedGeneration`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lattice_protocol::reason::Reason;
 use lattice_protocol::v1::{self, gate::Kind as Wanted};
@@ -54,6 +54,42 @@ pub fn needs(gate: &v1::Gate) -> BTreeSet<Scope> {
     }
 }
 
+/// Generations of workloads that we wrote. A watch may be behind our own write, and what it showed before would be judged
+/// as the answer to it.
+#[derive(Clone, Debug, Default)]
+pub struct Generations(BTreeMap<(String, String, String), i64>);
+
+impl Generations {
+    /// Notes the metadata that a write of ours was answered with.
+    pub fn note(&mut self, kind: &str, namespace: &str, name: &str, metadata: &serde_json::Value) {
+        if let Some(generation) = metadata["generation"].as_i64() {
+            self.0.insert((kind.to_owned(), namespace.to_owned(), name.to_owned()), generation);
+        }
+    }
+
+    /// Whether the world does not show yet what we wrote of the gates' workloads.
+    pub fn are_behind(&self, gates: &[v1::Gate], world: &World) -> bool {
+        gates.iter().filter_map(|gate| gate.kind.as_ref()).any(|gate| {
+            let (kind, of, shown) = match gate {
+                Wanted::DaemonSet(of) => ("DaemonSet", of, generation(&world.daemon_sets, of, |set| &set.0)),
+                Wanted::Deployment(of) => ("Deployment", of, generation(&world.deployments, of, |set| &set.0)),
+                Wanted::StatefulSet(of) => ("StatefulSet", of, generation(&world.stateful_sets, of, |set| &set.0)),
+                Wanted::Job(_) | Wanted::Crd(_) | Wanted::Nodes(_) | Wanted::ApiService(_) => return false,
+            };
+            let written = self.0.get(&(kind.to_owned(), of.namespace.clone(), of.name.clone()));
+            written.is_some_and(|written| shown.unwrap_or(0) < *written)
+        })
+    }
+}
+
+fn generation<T>(
+    tables: &HashMap<String, Table<T>>,
+    of: &v1::WorkloadRef,
+    facts: impl Fn(&T) -> &WorkloadFacts,
+) -> Option<i64> {
+    rows(tables, &of.namespace)?.get(&of.name).map(|row| facts(row).generation)
+}
+
 /// Judges every gate: the first that fails speaks for all, and the others that fail are added to its message.
 pub fn judge_all(gates: &[v1::Gate], world: &World) -> Standing {
     let mut first: Option<Reason> = None;
@@ -96,10 +132,7 @@ fn fails(reason: Reason, message: impl Into<String>) -> Standing {
     Standing::Fails { reason, message: message.into() }
 }
 
-fn rows<'a, T>(
-    tables: &'a std::collections::HashMap<String, Table<T>>,
-    namespace: &str,
-) -> Option<&'a BTreeMap<String, T>> {
+fn rows<'a, T>(tables: &'a HashMap<String, Table<T>>, namespace: &str) -> Option<&'a BTreeMap<String, T>> {
     tables.get(namespace)?.rows()
 }
 

@@ -282,7 +282,12 @@ impl Contests {
     /// What is left alone, for the report: `Deployment istio-system/istiod spec.replicas (kube-controller-manager)`.
     pub fn describe(&self) -> Option<String> {
         let lost = self.0.iter().filter(|(_, contest)| contest.lost);
-        let said: Vec<_> = lost.map(|((key, path), contest)| format!("{key} {path} ({})", contest.rival)).collect();
+        let said: Vec<_> = lost
+            .map(|((key, path), contest)| match path.as_str() {
+                "" => format!("{key} ({})", contest.rival),
+                path => format!("{key} {path} ({})", contest.rival),
+            })
+            .collect();
         (!said.is_empty()).then(|| format!("left alone, contested: {}", said.join(", ")))
     }
 }

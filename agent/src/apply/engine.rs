@@ -208,6 +208,7 @@ impl Engine {
             traceparent,
             removing: false,
             settled: false,
+            broken: false,
             ..held.as_deref().cloned().unwrap_or_default()
         };
         record.set_keys(prune::superset(&record.keys(), &bundle.objects));
@@ -258,9 +259,7 @@ impl Engine {
         let component = record.component.clone();
         self.context.note_inventory(&component, Some(record.keys()));
         let desired = Desired { record: record.clone(), bundle };
-        if let Some(worker) = workers.get(&component)
-            && !worker.desired.is_closed()
-        {
+        if let Some(worker) = workers.get(&component) {
             worker.desired.send_replace(desired);
             return;
         }
@@ -280,24 +279,20 @@ impl Engine {
                 // Boxed: it is large, and would be copied on its way into the task.
                 stop.run_until_cancelled(Box::pin(worker.run())).await;
             });
-            if worker.await.is_ok() {
-                break;
+            if worker.await.is_err() {
+                tracing::error!(component, "component is taken up again after a panic");
+                tokio::time::sleep(backoff.next_wait()).await;
+            } else if self.stop.is_cancelled() {
+                return;
+            } else {
+                // No bundle comes in while this is locked; one that came before is taken up.
+                let mut workers = self.workers.lock().await;
+                if receiver.borrow().record.removing {
+                    workers.remove(&component);
+                    self.context.note_inventory(&component, None);
+                    return;
+                }
             }
-            tracing::error!(component, "component is taken up again after a panic");
-            tokio::time::sleep(backoff.next_wait()).await;
-        }
-        drop(receiver);
-        if !self.stop.is_cancelled() {
-            self.removed(&component).await;
-        }
-    }
-
-    /// A worker ended: its component is gone, unless it was asked for again meanwhile.
-    async fn removed(&self, component: &str) {
-        let mut workers = self.workers.lock().await;
-        if workers.get(component).is_some_and(|worker| worker.desired.is_closed()) {
-            workers.remove(component);
-            self.context.note_inventory(component, None);
         }
     }
 }

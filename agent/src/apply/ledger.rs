@@ -36,4 +36,18 @@ impl Ledger {
         }
         Ok(same)
     }
+
+    /// Deletes the record, unless the component is wanted again by now. True if it was deleted.
+    pub(super) async fn forget(&self) -> Result<bool, Error> {
+        let record = self.lock().await;
+        if record.removing {
+            self.store.forget(&record).await?;
+        }
+        Ok(record.removing)
+    }
+
+    /// Notes that the bundle on the child cannot be read: the parent must send it again.
+    pub(super) async fn lost_bundle(&self) {
+        self.lock().await.broken = true;
+    }
 }

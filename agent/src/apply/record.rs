@@ -64,6 +64,9 @@ pub(super) struct Record {
     /// Whether its gates have held since.
     pub(super) settled: bool,
     pub(super) traceparent: Option<Traceparent>,
+    /// The bundle on the child could not be read.
+    #[serde(skip)]
+    pub(super) broken: bool,
     #[serde(with = "entries")]
     pub(super) inventory: BTreeMap<Key, Written>,
 }
@@ -91,7 +94,13 @@ mod entries {
 
 impl Record {
     pub(super) fn held(&self) -> Held {
-        Held { digest: self.digest.clone(), revision: self.revision, epoch: self.epoch, removing: self.removing }
+        Held {
+            // No request has this digest, so the objects are asked for.
+            digest: if self.broken { String::new() } else { self.digest.clone() },
+            revision: self.revision,
+            epoch: self.epoch,
+            removing: self.removing,
+        }
     }
 
     /// The keys of the inventory.

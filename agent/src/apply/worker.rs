@@ -22,6 +22,7 @@ use super::ledger::Ledger;
 use super::record::Record;
 use super::write::Writer;
 use crate::backoff::Backoff;
+use crate::gate::Generations;
 
 /// First and longest wait after a failed apply. Lower hammers an API server that is ill; higher keeps dependents waiting.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -44,6 +45,8 @@ pub(super) struct Worker {
     writer: Writer,
     suspects: Suspects,
     contests: Contests,
+    /// Generations of workloads as of our last writes: what is known from before says nothing about them.
+    generations: Generations,
     attempt: u32,
 }
 
@@ -69,6 +72,7 @@ impl Worker {
             writer,
             suspects: Suspects::default(),
             contests: Contests::default(),
+            generations: Generations::default(),
             attempt: 0,
         }
     }
@@ -136,7 +140,6 @@ impl Worker {
         let next = clock::now().as_millisecond().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         let reason = match error {
             Error::NotEstablished(_) => Reason::CrdNotEstablished,
-            Error::Remaining(_) => Reason::ObjectTerminating,
             _ => Reason::ComponentApplyFailed,
         };
         let state = if self.record.removing { State::Removing } else { State::Failed };

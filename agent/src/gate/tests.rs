@@ -339,3 +339,16 @@ fn a_gate_needs_exactly_what_it_is_judged_by() {
     assert_eq!(kinds(&istiod()), [Kind::Deployment, Kind::Pod]);
     assert_eq!(Placement::default(), Placement::of(&k8s_openapi::api::core::v1::PodSpec::default()));
 }
+
+#[test]
+fn what_a_watch_showed_before_our_own_write_is_not_judged() {
+    let mut generations = Generations::default();
+    let shown = with_deployment(world(1), counts("istiod", 2, 2));
+    assert!(!generations.are_behind(&[istiod()], &shown));
+    generations.note("Deployment", NAMESPACE, "istiod", &serde_json::json!({"generation": 2}));
+    assert!(generations.are_behind(&[istiod()], &shown), "the watch still shows generation 1");
+    assert!(!generations.are_behind(&[ztunnel()], &shown));
+    let newer = WorkloadFacts { generation: 2, ..counts("istiod", 2, 2) };
+    assert!(!generations.are_behind(&[istiod()], &with_deployment(world(1), newer)));
+    assert!(generations.are_behind(&[istiod()], &World::default()), "nothing is known of what was just made");
+}

@@ -18,8 +18,10 @@ use super::facts::{ApiServiceFacts, CrdFacts, Facts, NodeFacts};
 use super::world::{Kind, Scope, Table, World};
 use crate::backoff::Backoff;
 
-/// Objects per page of a list: the agent holds one page at a time.
-const PAGE: u32 = 100;
+/// Objects per page of a list: the agent holds one page at a time. A CRD may have 800 KiB, a pod rarely 20.
+const fn page(kind: Kind) -> u32 {
+    if matches!(kind, Kind::Crd) { 4 } else { 100 }
+}
 
 /// Seconds after which a watch is renewed, when nothing says otherwise. Kubernetes allows at most 295 here.
 const RENEW_AFTER_SECONDS: u32 = 290;
@@ -140,7 +142,7 @@ impl Observer {
     {
         let (observed, stop, scope) = (self.observed.clone(), self.stop.clone(), scope.clone());
         task::spawn("observe.watch", TaskKind::Service, async move {
-            let followed = follow(api, &observed, |world| table(world, scope.namespace.clone()));
+            let followed = follow(api, page(scope.kind), &observed, |world| table(world, scope.namespace.clone()));
             if stop.run_until_cancelled(followed).await.is_some() {
                 tracing::error!(kind = ?scope.kind, "watch ended");
             }
@@ -149,12 +151,12 @@ impl Observer {
 }
 
 /// Keeps one table like its kind on the server, for ever.
-async fn follow<F>(api: Api<F::Object>, observed: &Observed, table: impl Fn(&mut World) -> &mut Table<F>)
+async fn follow<F>(api: Api<F::Object>, page: u32, observed: &Observed, table: impl Fn(&mut World) -> &mut Table<F>)
 where
     F: Facts + PartialEq,
     F::Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let config = watcher::Config::default().page_size(PAGE).timeout(RENEW_AFTER_SECONDS);
+    let config = watcher::Config::default().page_size(page).timeout(RENEW_AFTER_SECONDS);
     let mut events = watcher::watcher(api, config).boxed();
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     while let Some(event) = events.next().await {

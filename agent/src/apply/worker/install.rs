@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::super::bundle::Bundle;
 use super::super::object::{Object, hash};
 use super::super::record::Written;
-use super::super::{Error, drift, prune, stage};
+use super::super::{Error, drift, prune, stage, write};
 use super::Worker;
 
 /// Longest wait for a CRD to become established.
@@ -25,7 +25,7 @@ impl Worker {
     pub(super) async fn install(&mut self, bundle: Option<Arc<Bundle>>) -> Result<Arc<Bundle>, Error> {
         let bundle = match bundle {
             Some(bundle) => bundle,
-            None => Arc::new(self.context.store.load_bundle(&self.record).await?),
+            None => Arc::new(self.load().await?),
         };
         self.context.want(&self.component, &bundle.head.gates);
         if self.record.applied != self.record.digest {
@@ -51,6 +51,17 @@ impl Worker {
             applied?;
         }
         Ok(bundle)
+    }
+
+    /// Reads the bundle from the child.
+    async fn load(&self) -> Result<Bundle, Error> {
+        let loaded = self.context.store.load_bundle(&self.record).await;
+        match &loaded {
+            Err(Error::Record { .. }) => self.ledger.lost_bundle().await,
+            Err(Error::Api { source, .. }) if write::is_absent(source) => self.ledger.lost_bundle().await,
+            _ => {}
+        }
+        loaded
     }
 
     async fn apply(&mut self, bundle: &Bundle) -> Result<(), Error> {
@@ -105,6 +116,7 @@ impl Worker {
             drift::leave_alone(&mut desired, path);
         }
         let found = self.writer.apply(&object.key, &desired).await?;
+        self.generations.note(&object.key.kind, &object.key.namespace, &object.key.name, &found["metadata"]);
         let found = self.print(object, &found, bundle);
         self.record.inventory.insert(object.key.clone(), Written { desired: object.hash.clone(), found });
         Ok(())

@@ -62,6 +62,9 @@ impl Worker {
                 continue;
             }
             self.note_drift(object, live.as_ref(), bundle);
+            if live.is_some() && self.contests.lost(&object.key).any(str::is_empty) {
+                continue;
+            }
             self.write(object, bundle, live.as_ref()).await?;
         }
         if self.record.inventory != before {
@@ -83,12 +86,17 @@ impl Worker {
         };
         let mut desired = object.desired();
         drift::without_ignored(&object.key, &mut desired, &bundle.head.ignored);
-        for Difference { path, missing } in drift::differences(&desired, live) {
+        let mut differences = drift::differences(&desired, live);
+        differences.retain(|difference| {
+            // A value that nobody else owns is one that the server writes in another form than we do.
+            difference.missing || drift::rival(live, &difference.path, self.writer.manager()).is_some()
+        });
+        if differences.is_empty() {
+            // Something changes the object in a way that we cannot name; this must not go on for ever either.
+            differences.push(Difference { path: String::new(), missing: false });
+        }
+        for Difference { path, .. } in differences {
             let rival = drift::rival(live, &path, self.writer.manager());
-            if rival.is_none() && !missing {
-                // Nobody else owns it: the server writes the value in another form than we do.
-                continue;
-            }
             let by = rival.clone().unwrap_or_else(|| "an unknown manager".to_owned());
             let put_back = self.contests.note(&object.key, &path, rival, clock::now());
             let what = if put_back { "put back" } else { "left alone: contested three times in ten minutes" };
@@ -104,7 +112,12 @@ impl Worker {
 
     /// Judges the gates and reports.
     async fn judge(&mut self, bundle: &Bundle) {
-        let standing = self.context.observed.look(|world| gate::judge_all(&bundle.head.gates, world));
+        let standing = self.context.observed.look(|world| {
+            if self.generations.are_behind(&bundle.head.gates, world) {
+                return Standing::Unknown;
+            }
+            gate::judge_all(&bundle.head.gates, world)
+        });
         match standing {
             // Nothing new is said before the first look is complete.
             Standing::Unknown => {}

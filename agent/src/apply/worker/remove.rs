@@ -49,7 +49,7 @@ impl Worker {
         for part in [rest, std::mem::take(&mut crds)] {
             self.gone(part).await?;
         }
-        self.context.store.forget(&self.record).await
+        self.ledger.forget().await.map(drop)
     }
 
     /// Deletes objects and waits until they are gone.
