@@ -63,7 +63,7 @@ pub struct Run {
     #[arg(long, value_name = "DOMAIN")]
     pub trust_domain: TrustDomain,
 
-    /// Where the parent's gateway listens (QUIC over UDP); repeat it for several ways to the same parent.
+    /// Where the parent's gateway listens (QUIC over UDP, or TLS over TCP); repeat it for several ways to the same parent.
     #[arg(long = "endpoint", value_name = "HOST:PORT", required = true)]
     pub endpoints: Vec<Address>,
 

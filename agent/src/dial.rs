@@ -11,13 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lattice_protocol::limits::DRAIN_TIMEOUT;
-use lattice_protocol::transport::{CloseCode, Closed, Session, Transport, quic};
+use lattice_protocol::task::{self, Kind};
+use lattice_protocol::transport::{CloseCode, Closed, Session, Transport};
 use lattice_protocol::{clock, tls};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use address::Address;
+
+use race::Ways;
 
 use crate::backoff::Backoff;
 use crate::identity::{self, Enrolment, Identity, Keeper};
@@ -36,6 +39,9 @@ const WAIT_SUPERSEDED: Duration = Duration::from_mins(1);
 
 /// Wait after the parent took the identity away: nothing but a person can change that.
 const WAIT_REVOKED: Duration = Duration::from_mins(10);
+
+/// Shortest and longest time on TCP before QUIC is tried again.
+const QUIC_AGAIN: (Duration, Duration) = (Duration::from_mins(5), Duration::from_mins(10));
 
 /// Longest wait for a name to resolve.
 const RESOLVE_AT_MOST: Duration = Duration::from_secs(5);
@@ -90,7 +96,7 @@ enum State {
 
 /// Runs until the process ends.
 pub async fn run(dialler: Dialler) {
-    let mut machine = Machine { dialler, backoff: Backoff::new(WAIT.0, WAIT.1), identity: None };
+    let mut machine = Machine { dialler, backoff: Backoff::new(WAIT.0, WAIT.1), identity: None, last: None };
     let mut state = State::Resolving;
     loop {
         state = match state {
@@ -107,6 +113,8 @@ struct Machine {
     dialler: Dialler,
     backoff: Backoff,
     identity: Option<Arc<Identity>>,
+    /// What carried the last session.
+    last: Option<Transport>,
 }
 
 impl Machine {
@@ -145,7 +153,7 @@ impl Machine {
     /// Dials, unless the process ends meanwhile.
     async fn dial(&mut self, identity: Arc<Identity>, addresses: Vec<std::net::SocketAddr>) -> State {
         let stop = self.dialler.stop.clone();
-        match stop.run_until_cancelled(self.handshake(&identity, addresses)).await {
+        match stop.run_until_cancelled(self.handshake(&identity, addresses, Ways::after(self.last))).await {
             None => State::Stopped,
             Some(Ok(session)) => State::Connected(session),
             Some(Err(why)) => {
@@ -161,15 +169,19 @@ impl Machine {
         cluster.name = %self.dialler.enrolment.cluster, attempt = self.backoff.failures() + 1,
         otel.status_code = tracing::field::Empty, otel.status_description = tracing::field::Empty,
     ))]
-    async fn handshake(&self, own: &Identity, addresses: Vec<std::net::SocketAddr>) -> Result<Session, String> {
+    async fn handshake(
+        &self,
+        own: &Identity,
+        addresses: Vec<std::net::SocketAddr>,
+        ways: Ways,
+    ) -> Result<Session, String> {
         let dialled = async {
             if own.not_after <= clock::now() {
                 return Err(format!("the certificate ended at {}", own.not_after));
             }
             let fleet = &self.dialler.enrolment.trust_domain;
             let config = tls::tunnel_client(&own.credentials, &own.ca, fleet).map_err(|error| chain(&error))?;
-            let config = quic::client_config(Arc::new(config)).map_err(|error| chain(&error))?;
-            race::first(addresses, config).await
+            race::first(addresses, &Arc::new(config), ways).await
         };
         dialled.await.inspect_err(|why| {
             let span = tracing::Span::current();
@@ -186,9 +198,15 @@ impl Machine {
             link.sessions += 1;
         });
         tracing::info!(remote = %session.remote(), transport = transport.as_str(), "connected");
-        let stop = self.dialler.stop.clone();
-        if stop.run_until_cancelled(self.dialler.acceptor.accept(&session)).await.is_none() {
-            return State::Draining(session);
+        self.last = Some(transport);
+        tokio::select! {
+            biased;
+            () = self.dialler.stop.cancelled() => return State::Draining(session),
+            () = self.dialler.acceptor.accept(&session) => {}
+            better = self.better(transport) => {
+                retire(session);
+                return State::Connected(better);
+            }
         }
         let closed = session.closed().await;
         if began.elapsed() >= STABLE_AFTER {
@@ -207,6 +225,21 @@ impl Machine {
             self.identity = None;
         }
         self.fail(Failure::ConnectionLost(closed.to_string()), wait).await
+    }
+
+    /// Waits for a session over QUIC while the present one goes over TCP.
+    async fn better(&self, present: Transport) -> Session {
+        let Some(identity) = self.identity.as_ref().filter(|_| present == Transport::Tcp) else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(QUIC_AGAIN.0 + (QUIC_AGAIN.1 - QUIC_AGAIN.0).mul_f64(rand::random())).await;
+            let addresses = address::resolve_all(&self.dialler.endpoints, RESOLVE_AT_MOST).await;
+            match self.handshake(identity, addresses, Ways::QuicOnly).await {
+                Ok(session) => return session,
+                Err(error) => tracing::debug!(error, "quic does not get through yet"),
+            }
+        }
     }
 
     /// Takes no more streams, and lets open ones finish.
@@ -237,6 +270,14 @@ impl Machine {
             None => State::Stopped,
         }
     }
+}
+
+/// Closes a session that another one took the place of, once what is open on it had its time.
+fn retire(session: Session) {
+    task::spawn("dial.retire", Kind::Request, async move {
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
+        session.close(CloseCode::Done, "a better way was found");
+    });
 }
 
 /// Why there is no session. Never carries a secret.

@@ -1,11 +1,14 @@
-//! Dials several addresses, a little apart; the first session wins and the others are dropped.
+//! Dials several addresses, a little apart, each over QUIC and TCP; the first session wins and the others are dropped.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use lattice_protocol::transport::{Session, quic};
+use lattice_protocol::limits::TCP_HEAD_START;
+use lattice_protocol::transport::dial::{Race, race};
+use lattice_protocol::transport::{Session, Transport, quic};
 
 use super::chain;
 
@@ -16,19 +19,36 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// Most addresses that are tried in one round.
 const ADDRESSES_MAX: usize = 8;
 
+/// Which carriers are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ways {
+    /// QUIC, and TCP after a head start of this length.
+    Both(Duration),
+    /// QUIC only, to find out whether it works by now.
+    QuicOnly,
+}
+
+impl Ways {
+    /// What to try after the last session came up over `last`: where TCP won, it joins at once.
+    pub(super) fn after(last: Option<Transport>) -> Self {
+        Self::Both(if last == Some(Transport::Tcp) { Duration::ZERO } else { TCP_HEAD_START })
+    }
+}
+
 /// Dials until one answers.
 ///
 /// # Errors
 /// What every address said, in one line.
-pub(super) async fn first(addresses: Vec<SocketAddr>, config: quinn::ClientConfig) -> Result<Session, String> {
+pub(super) async fn first(
+    addresses: Vec<SocketAddr>,
+    tls: &Arc<rustls::ClientConfig>,
+    ways: Ways,
+) -> Result<Session, String> {
     let dials = addresses.into_iter().take(ADDRESSES_MAX).zip(0_u32..);
     let mut running: FuturesUnordered<_> = dials
-        .map(|(address, place)| {
-            let config = config.clone();
-            async move {
-                tokio::time::sleep(HEAD_START * place).await;
-                dial(address, config).await.map_err(|error| format!("{address}: {error}"))
-            }
+        .map(|(address, place)| async move {
+            tokio::time::sleep(HEAD_START * place).await;
+            dial(address, Arc::clone(tls), ways).await
         })
         .collect();
     let mut said = Vec::new();
@@ -42,12 +62,34 @@ pub(super) async fn first(addresses: Vec<SocketAddr>, config: quinn::ClientConfi
 }
 
 /// A socket of its own for each dial: a binding in a NAT on the way that went bad is not used again.
-async fn dial(address: SocketAddr, config: quinn::ClientConfig) -> Result<Session, String> {
+async fn dial(address: SocketAddr, tls: Arc<rustls::ClientConfig>, ways: Ways) -> Result<Session, String> {
     let any = if address.is_ipv4() {
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
     } else {
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
     };
-    let endpoint = quic::dialler(any).map_err(|error| chain(&error))?;
-    quic::dial(&endpoint, config, address).await.map_err(|error| chain(&error))
+    let endpoint = quic::dialler(any);
+    match ways {
+        Ways::Both(head_start) => {
+            // A host that forbids UDP sockets still has TCP.
+            let quic = endpoint.as_ref().ok();
+            race(Race { address, quic, tls, head_start }).await.map_err(|error| chain(&error))
+        }
+        Ways::QuicOnly => {
+            let dialled = async { quic::dial(&endpoint?, quic::client_config(tls)?, address).await };
+            dialled.await.map_err(|error| format!("{address}: {}", chain(&error)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_winner_is_remembered() {
+        assert_eq!(Ways::after(None), Ways::Both(TCP_HEAD_START));
+        assert_eq!(Ways::after(Some(Transport::Quic)), Ways::Both(TCP_HEAD_START));
+        assert_eq!(Ways::after(Some(Transport::Tcp)), Ways::Both(Duration::ZERO));
+    }
 }

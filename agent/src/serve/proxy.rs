@@ -14,15 +14,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use kube::client::Body;
 use lattice_protocol::limits::REQUEST_BODY_BYTES_MAX;
-use lattice_protocol::task::{self, Kind};
-use lattice_protocol::transport::{Stream, serve_exchange};
+use lattice_protocol::transport::{PendingUpgrade, Stream, serve_exchange};
 
 /// Headers that belong to one hop (RFC 9110, 7.6.1), or name whom the parent talked to.
-const DROPPED: [HeaderName; 8] = [
+const DROPPED: [HeaderName; 9] = [
     HOST,
+    UPGRADE,
     AUTHORIZATION,
     CONNECTION,
     TE,
@@ -64,11 +63,14 @@ impl Proxy {
 }
 
 async fn answer(client: &kube::Client, mut request: Request<Incoming>) -> Response<AnswerBody> {
-    let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
-    let request = match prepare(request).await {
+    let upgrade = PendingUpgrade::take(&mut request);
+    let mut request = match prepare(request).await {
         Ok(request) => request,
         Err((code, reason, message)) => return status(code, reason, &message),
     };
+    if let Some(upgrade) = &upgrade {
+        upgrade.say(request.headers_mut());
+    }
     let mut response = match client.send(request).await {
         Ok(response) => response,
         Err(error) => {
@@ -78,14 +80,16 @@ async fn answer(client: &kube::Client, mut request: Request<Incoming>) -> Respon
             return status(StatusCode::BAD_GATEWAY, "ServiceUnavailable", &message);
         }
     };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(upgrade) = upgrade
-    {
-        splice(upgrade, hyper::upgrade::on(&mut response));
-        // The upgrade's own headers say what both ends speak from here on.
-        return response.map(|_| Full::default().map_err(|never: Infallible| match never {}).boxed_unsync());
-    }
+    let protocol = response.headers().get(UPGRADE).cloned();
     drop_hop_headers(response.headers_mut());
+    if let Some(upgrade) = upgrade {
+        // Joining reads what the API server agreed to.
+        protocol.into_iter().for_each(|protocol| drop(response.headers_mut().insert(UPGRADE, protocol)));
+        if upgrade.join(&mut response, ()).is_ok() {
+            return response.map(|_| Full::default().map_err(|never: Infallible| match never {}).boxed_unsync());
+        }
+        response.headers_mut().remove(UPGRADE);
+    }
     response.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
@@ -95,11 +99,7 @@ async fn prepare(request: Request<Incoming>) -> Result<Request<Body>, (StatusCod
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().ok_or_else(|| bad("the request names no path"))?;
     parts.uri = path.as_str().parse().map_err(|_| bad("the request's path is malformed"))?;
-    let upgrades = parts.headers.contains_key(UPGRADE);
     drop_hop_headers(&mut parts.headers);
-    if upgrades {
-        parts.headers.insert(CONNECTION, http::HeaderValue::from_static("Upgrade"));
-    }
     let body = match Limited::new(body, REQUEST_BODY_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
@@ -120,28 +120,10 @@ fn drop_hop_headers(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| *name != UPGRADE)
         .collect();
     for name in named.iter().chain(&DROPPED) {
         headers.remove(name);
     }
-}
-
-/// Carries raw bytes both ways until both ends are done.
-fn splice(parent: hyper::upgrade::OnUpgrade, child: hyper::upgrade::OnUpgrade) {
-    task::spawn("serve.upgraded", Kind::Request, async move {
-        let (parent, child) = match (parent.await, child.await) {
-            (Ok(parent), Ok(child)) => (parent, child),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::debug!(error = %error, "upgrade failed");
-                return;
-            }
-        };
-        let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(parent), &mut TokioIo::new(child)).await;
-        if let Err(error) = copied {
-            tracing::debug!(error = %error, "upgraded exchange broken off");
-        }
-    });
 }
 
 /// An answer of our own, in the form that Kubernetes' clients read.
