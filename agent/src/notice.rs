@@ -44,7 +44,9 @@ impl Notices {
     /// Writes Events about Deployment `lattice-agent` in `namespace`.
     pub fn start(client: kube::Client, namespace: &str, node: &str) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let reporter = Reporter { controller: "lattice-agent".to_owned(), instance: Some(node.to_owned()) };
+        // Kubernetes takes no Event without an instance.
+        let instance = if node.is_empty() { DEPLOYMENT } else { node };
+        let reporter = Reporter { controller: DEPLOYMENT.to_owned(), instance: Some(instance.to_owned()) };
         let deployments = Api::namespaced(client.clone(), namespace);
         task::spawn("notice.write", Kind::Service, write(receiver, Recorder::new(client, reporter), deployments));
         Self(sender)

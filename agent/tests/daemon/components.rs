@@ -123,7 +123,7 @@ async fn a_bundle_is_applied_kept_and_pruned() {
     // Drift is put back, with the parent away too.
     session.close(lattice_protocol::transport::CloseCode::Done, "away");
     let rival = PatchParams::apply("rival").force();
-    let changed = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "rival's"}});
+    let changed = map("one", "rival's");
     maps(&child).patch("one", &rival, &Patch::Apply(changed)).await.unwrap();
     becomes(&child, "one", Some("1")).await;
     maps(&child).delete("two", &DeleteParams::default()).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_contested_field_is_left_alone_and_the_rival_is_named() {
     healthy(&mut reports, "a").await;
     for round in 1..=3 {
         let rival = PatchParams::apply("rival").force();
-        let changed = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": format!("rival's {round}")}});
+        let changed = map("one", &format!("rival's {round}"));
         maps(&child).patch("one", &rival, &Patch::Apply(changed)).await.unwrap();
         if round < 3 {
             becomes(&child, "one", Some("1")).await;
@@ -240,7 +240,7 @@ async fn ignored_fields_are_not_repaired() {
     apply(&session, ApplyRequest { ignored: vec![ignored.clone()], ..request }).await;
     healthy(&mut reports, "a").await;
     let rival = PatchParams::apply("rival").force();
-    let changed = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "theirs"}});
+    let changed = map("one", "theirs");
     maps(&child).patch("one", &rival, &Patch::Apply(changed)).await.unwrap();
     // A new bundle rewrites the object, and leaves the field to whoever set it.
     let mut renewed = map("one", "1");
