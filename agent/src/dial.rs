@@ -40,8 +40,9 @@ const WAIT_SUPERSEDED: Duration = Duration::from_mins(1);
 /// Wait after the parent took the identity away: nothing but a person can change that.
 const WAIT_REVOKED: Duration = Duration::from_mins(10);
 
-/// Shortest and longest time on TCP before QUIC is tried again.
-const QUIC_AGAIN: (Duration, Duration) = (Duration::from_mins(5), Duration::from_mins(10));
+/// Shortest time on TCP before QUIC is tried again; at random up to twice that. Lower sends packets into the void for ever
+/// where UDP is forbidden; higher stays on the slower carrier.
+const QUIC_AGAIN: Duration = Duration::from_mins(5);
 
 /// Longest wait for a name to resolve.
 const RESOLVE_AT_MOST: Duration = Duration::from_secs(5);
@@ -233,7 +234,7 @@ impl Machine {
             return std::future::pending().await;
         };
         loop {
-            tokio::time::sleep(QUIC_AGAIN.0 + (QUIC_AGAIN.1 - QUIC_AGAIN.0).mul_f64(rand::random())).await;
+            tokio::time::sleep(QUIC_AGAIN.mul_f64(1.0 + rand::random::<f64>())).await;
             let addresses = address::resolve_all(&self.dialler.endpoints, RESOLVE_AT_MOST).await;
             match self.handshake(identity, addresses, Ways::QuicOnly).await {
                 Ok(session) => return session,

@@ -84,7 +84,9 @@ async fn answer(client: &kube::Client, mut request: Request<Incoming>) -> Respon
     drop_hop_headers(response.headers_mut());
     if let Some(upgrade) = upgrade {
         // Joining reads what the API server agreed to.
-        protocol.into_iter().for_each(|protocol| drop(response.headers_mut().insert(UPGRADE, protocol)));
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(UPGRADE, protocol);
+        }
         if upgrade.join(&mut response, ()).is_ok() {
             return response.map(|_| Full::default().map_err(|never: Infallible| match never {}).boxed_unsync());
         }
