@@ -186,7 +186,10 @@ mod tests {
         for reason in Reason::ALL {
             assert_eq!(reason.as_str().parse(), Ok(*reason));
             assert!(reason.as_str().len() <= 128, "{reason} is too long for an Event's reason");
-            assert!(!reason.meaning().is_empty() && reason.check_first().ends_with('.'), "{reason} explains itself");
+            assert!(
+                !reason.meaning().is_empty() && reason.check_first().ends_with(['.', '?']),
+                "{reason} explains itself"
+            );
         }
     }
 }

@@ -98,6 +98,7 @@ impl Builder {
             .arg("--state")
             .arg(&state)
             .args(&self.args)
+            .env_remove("LATTICE_CRDS_DIR")
             .envs(self.env)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
