@@ -22,6 +22,9 @@ mod schema;
 #[cfg(test)]
 #[path = "golden/scripts.rs"]
 mod scripts;
+#[cfg(test)]
+#[path = "golden/served.rs"]
+mod served;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -24,22 +24,11 @@ impl Schemas {
         folder
     }
 
-    /// Reads the definitions of `kinds` from every file of a folder. Only these: the whole folder is 5 MB of YAML.
+    /// Reads the schemas of `kinds` from every file of a folder.
     pub(crate) fn load(folder: &Path, kinds: &[&str]) -> Self {
         let mut schemas = BTreeMap::new();
-        for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|ending| ending != "yaml") {
-                continue;
-            }
-            let text = fs::read_to_string(&path).unwrap();
-            let wanted = |document: &&str| kinds.iter().any(|kind| document.contains(&format!("\n    kind: {kind}\n")));
-            for document in text.split("\n---").filter(wanted) {
-                let options = serde_saphyr::options! { budget: None };
-                let crd: Value = serde_saphyr::from_str_with_options(document, options)
-                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                add(&crd, &mut schemas);
-            }
+        for crd in definitions(folder, kinds) {
+            add(&crd, &mut schemas);
         }
         Self { schemas }
     }
@@ -61,6 +50,27 @@ impl Schemas {
         }
         Some(problems)
     }
+}
+
+/// The definitions of `kinds` in every file of a folder. Only these: the whole folder is 5 MB of YAML.
+pub(crate) fn definitions(folder: &Path, kinds: &[&str]) -> Vec<Value> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "yaml") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let wanted = |document: &&str| kinds.iter().any(|kind| document.contains(&format!("\n    kind: {kind}\n")));
+        for document in text.split("\n---").filter(wanted) {
+            let options = serde_saphyr::options! { budget: None };
+            found.push(
+                serde_saphyr::from_str_with_options(document, options)
+                    .unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+            );
+        }
+    }
+    found
 }
 
 fn add(crd: &Value, schemas: &mut BTreeMap<(String, String), Value>) {
