@@ -158,6 +158,7 @@ async fn build(
         },
         keeper: Keeper::new(client.clone(), &options.namespace, &options.identity_secret),
         api,
+        renewed: watch::Sender::new(None).subscribe(),
         acceptor: Acceptor::new(grpc, Proxy::new(client)),
         notices,
         link,

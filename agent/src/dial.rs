@@ -5,28 +5,31 @@
 //! exchanges finish for a bounded time.
 
 mod address;
+mod failure;
+mod handover;
 mod race;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use lattice_protocol::limits::DRAIN_TIMEOUT;
-use lattice_protocol::task::{self, Kind};
-use lattice_protocol::transport::{CloseCode, Closed, Session, Transport};
+use lattice_protocol::transport::{CloseCode, Closed, Session, Transport, slot_of};
 use lattice_protocol::{clock, tls};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use address::Address;
+pub(crate) use failure::chain;
 
+use failure::Failure;
 use race::Ways;
 
 use crate::backoff::Backoff;
 use crate::identity::{self, Enrolment, Identity, Keeper};
 use crate::notice::Notices;
 use crate::observe;
-use crate::serve::Acceptor;
+use crate::serve::{Acceptor, Exchanges};
 
 /// First and longest wait between failed dials. Lower makes a storm when a parent returns; higher keeps clusters away.
 const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -39,10 +42,6 @@ const WAIT_SUPERSEDED: Duration = Duration::from_mins(1);
 
 /// Wait after the parent took the identity away: nothing but a person can change that.
 const WAIT_REVOKED: Duration = Duration::from_mins(10);
-
-/// Shortest time on TCP before QUIC is tried again; at random up to twice that. Lower sends packets into the void for ever
-/// where UDP is forbidden; higher stays on the slower carrier.
-const QUIC_AGAIN: Duration = Duration::from_mins(5);
 
 /// Longest wait for a name to resolve.
 const RESOLVE_AT_MOST: Duration = Duration::from_secs(5);
@@ -71,6 +70,9 @@ pub struct Dialler {
     pub keeper: Keeper,
     /// Who the cluster is.
     pub api: observe::Api,
+    /// A newer identity than the one that is in use, as soon as there is one: a session is dialled with it, and takes the
+    /// place of the present one.
+    pub renewed: watch::Receiver<Option<Arc<Identity>>>,
     /// Takes the parent's streams.
     pub acceptor: Acceptor,
     /// Tells people on the child.
@@ -90,7 +92,7 @@ enum State {
     /// Serving the parent.
     Connected(Session),
     /// Letting open exchanges finish.
-    Draining(Session),
+    Draining(Session, Exchanges),
     /// The process ends.
     Stopped,
 }
@@ -104,7 +106,7 @@ pub async fn run(dialler: Dialler) {
             State::Resolving => machine.resolve().await,
             State::Dialing(identity, addresses) => machine.dial(identity, addresses).await,
             State::Connected(session) => machine.serve(session).await,
-            State::Draining(session) => machine.drain(session).await,
+            State::Draining(session, open) => machine.drain(session, open).await,
             State::Stopped => return,
         };
     }
@@ -190,7 +192,7 @@ impl Machine {
         })
     }
 
-    /// Takes the parent's streams until the session or the process ends.
+    /// Takes the parent's streams until the session or the process ends, or a better session is up.
     async fn serve(&mut self, session: Session) -> State {
         let began = Instant::now();
         let transport = session.transport();
@@ -200,13 +202,14 @@ impl Machine {
         });
         tracing::info!(remote = %session.remote(), transport = transport.as_str(), "connected");
         self.last = Some(transport);
+        let (acceptor, open, stop) = (self.dialler.acceptor.clone(), Exchanges::default(), self.dialler.stop.clone());
         tokio::select! {
             biased;
-            () = self.dialler.stop.cancelled() => return State::Draining(session),
-            () = self.dialler.acceptor.accept(&session) => {}
-            better = self.better(transport) => {
-                retire(session);
-                return State::Connected(better);
+            () = stop.cancelled() => return State::Draining(session, open),
+            () = acceptor.accept(&session, &open) => {}
+            successor = self.successor(&session) => {
+                handover::retire(session, acceptor.clone(), open);
+                return State::Connected(successor);
             }
         }
         let closed = session.closed().await;
@@ -214,39 +217,16 @@ impl Machine {
             self.backoff.reset();
         }
         tracing::info!(reason = %closed, seconds = began.elapsed().as_secs(), "connection lost");
-        let wait = match &closed {
-            Closed::Peer { code: CloseCode::Superseded, .. } => Some(WAIT_SUPERSEDED),
-            Closed::Peer { code: CloseCode::Revoked, .. } => Some(WAIT_REVOKED),
-            // It said so itself and its successor is there or coming: a little jitter is enough.
-            Closed::Peer { code: CloseCode::Draining, .. } => Some(WAIT.0.mul_f64(rand::random())),
-            _ => None,
-        };
         if let Closed::Peer { code: CloseCode::UnknownIdentity, .. } = &closed {
             // The stored certificate is not the last one that was issued: perhaps a newer one is stored by now.
             self.identity = None;
         }
-        self.fail(Failure::ConnectionLost(closed.to_string()), wait).await
-    }
-
-    /// Waits for a session over QUIC while the present one goes over TCP.
-    async fn better(&self, present: Transport) -> Session {
-        let Some(identity) = self.identity.as_ref().filter(|_| present == Transport::Tcp) else {
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::time::sleep(QUIC_AGAIN.mul_f64(1.0 + rand::random::<f64>())).await;
-            let addresses = address::resolve_all(&self.dialler.endpoints, RESOLVE_AT_MOST).await;
-            match self.handshake(identity, addresses, Ways::QuicOnly).await {
-                Ok(session) => return session,
-                Err(error) => tracing::debug!(error, "quic does not get through yet"),
-            }
-        }
+        self.fail(Failure::ConnectionLost(closed.to_string()), wait_after(&closed)).await
     }
 
     /// Takes no more streams, and lets open ones finish.
-    async fn drain(&mut self, session: Session) -> State {
-        let open = self.dialler.acceptor.idle();
-        if tokio::time::timeout(DRAIN_TIMEOUT, open).await.is_err() {
+    async fn drain(&mut self, session: Session, open: Exchanges) -> State {
+        if tokio::time::timeout(DRAIN_TIMEOUT, open.idle()).await.is_err() {
             tracing::debug!("open exchanges are cut");
         }
         session.close(CloseCode::Draining, "the agent stops");
@@ -273,53 +253,37 @@ impl Machine {
     }
 }
 
-/// Closes a session that another one took the place of, once what is open on it had its time.
-fn retire(session: Session) {
-    task::spawn("dial.retire", Kind::Request, async move {
-        tokio::time::sleep(DRAIN_TIMEOUT).await;
-        session.close(CloseCode::Done, "a better way was found");
-    });
-}
-
-/// Why there is no session. Never carries a secret.
-enum Failure {
-    /// No identity.
-    Enrolment(String),
-    /// No handshake.
-    DialFailed(String),
-    /// The session ended.
-    ConnectionLost(String),
-}
-
-impl Failure {
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Enrolment(_) => "EnrolmentFailed",
-            Self::DialFailed(_) => "DialFailed",
-            Self::ConnectionLost(_) => "ConnectionLost",
-        }
+/// How long to wait after a session that ended like this; none: by the backoff.
+fn wait_after(closed: &Closed) -> Option<Duration> {
+    let Closed::Peer { code, reason } = closed else { return None };
+    match code {
+        CloseCode::Superseded => Some(WAIT_SUPERSEDED),
+        CloseCode::Revoked => Some(WAIT_REVOKED),
+        // It said so itself, and its successor is there or coming: at the time that it named, else a little jitter.
+        CloseCode::Draining => Some(slot_of(reason).unwrap_or_else(|| WAIT.0.mul_f64(rand::random()))),
+        CloseCode::Busy => slot_of(reason),
+        _ => None,
     }
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Enrolment(why) | Self::DialFailed(why) | Self::ConnectionLost(why) => f.write_str(why),
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
+    #[track_caller]
+    fn waits(code: CloseCode, reason: &str, expected: Option<Duration>) {
+        assert_eq!(wait_after(&Closed::Peer { code, reason: reason.to_owned() }), expected, "{code}: {reason}");
     }
-    text
+
+    #[test]
+    fn a_slot_that_the_parent_gave_is_kept() {
+        waits(CloseCode::Draining, "the manager stops; dial again in 1250 ms", Some(Duration::from_millis(1_250)));
+        waits(CloseCode::Busy, "too many; dial again in 9 ms", Some(Duration::from_millis(9)));
+        waits(CloseCode::Busy, "too many", None);
+        waits(CloseCode::Superseded, "; dial again in 1 ms", Some(WAIT_SUPERSEDED));
+        waits(CloseCode::Revoked, "; dial again in 1 ms", Some(WAIT_REVOKED));
+        let soon = wait_after(&Closed::Peer { code: CloseCode::Draining, reason: String::new() });
+        assert!(soon.is_some_and(|soon| soon <= WAIT.0));
+        assert_eq!(wait_after(&Closed::Silent), None, "by the backoff");
+    }
 }

@@ -56,27 +56,44 @@ pub async fn grpc(
     }
 }
 
-/// Hands the parent's streams to those who serve them.
-#[derive(Debug)]
+/// Hands the parent's streams to those who serve them. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Acceptor {
     grpc: IncomingSender,
     proxy: Proxy,
-    exchanges: TaskTracker,
+}
+
+/// The exchanges that are open on one session.
+#[derive(Clone, Debug)]
+pub struct Exchanges(TaskTracker);
+
+impl Default for Exchanges {
+    fn default() -> Self {
+        let tracker = TaskTracker::new();
+        // So that waiting ends whenever none is open; more may come after it.
+        tracker.close();
+        Self(tracker)
+    }
+}
+
+impl Exchanges {
+    /// Waits until none is open.
+    pub async fn idle(&self) {
+        self.0.wait().await;
+    }
 }
 
 impl Acceptor {
     /// Hands `G` streams to `grpc` and `H` streams to `proxy`.
     pub fn new(grpc: IncomingSender, proxy: Proxy) -> Self {
-        let exchanges = TaskTracker::new();
-        exchanges.close();
-        Self { grpc, proxy, exchanges }
+        Self { grpc, proxy }
     }
 
-    /// Accepts streams until the session ends.
+    /// Accepts streams until the session ends, and counts what is `open`.
     ///
     /// # Cancel safety
     /// May be dropped; streams that were accepted go on.
-    pub async fn accept(&self, session: &Session) {
+    pub async fn accept(&self, session: &Session, open: &Exchanges) {
         while let Ok(accepted) = session.accept().await {
             let (grpc, proxy, session) = (self.grpc.clone(), self.proxy.clone(), session.clone());
             let serve = async move {
@@ -84,13 +101,8 @@ impl Acceptor {
                     proxy.serve(stream).await;
                 }
             };
-            task::spawn("serve.stream", Kind::Request, self.exchanges.track_future(serve));
+            task::spawn("serve.stream", Kind::Request, open.0.track_future(serve));
         }
-    }
-
-    /// Waits until no exchange is open.
-    pub async fn idle(&self) {
-        self.exchanges.wait().await;
     }
 }
 
@@ -106,6 +118,8 @@ async fn route(
             None
         }
         Ok((Tag::Http, stream)) => Some(stream),
+        // A parent has no successor to announce: it says when to dial again as it closes.
+        Ok((Tag::Handover, _)) => None,
         Err(error) => {
             tracing::debug!(error = %error, "stream refused");
             None

@@ -180,7 +180,7 @@ impl Gateway {
     /// dial again. May be called more than once.
     pub async fn shutdown(&self) {
         self.stop.drain().await;
-        self.shared.sessions.close_all(CloseCode::Draining, "the manager stops");
+        self.shared.sessions.close_all("the manager stops");
         self.endpoint.close(CloseCode::Draining.number().into(), b"the manager stops");
         self.stop.finish(self.endpoint.wait_idle()).await;
         tracing::info!("gateway closed");

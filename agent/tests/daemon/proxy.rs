@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use lattice_agent::serve::{Acceptor, Proxy};
+use lattice_agent::serve::{Acceptor, Exchanges, Proxy};
 use lattice_protocol::limits::REQUEST_BODY_BYTES_MAX;
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::transport::{self, Session, http_exchange};
@@ -67,7 +67,7 @@ async fn proxied(api: SocketAddr) -> Session {
     config.default_retry = false;
     let client = kube::Client::try_from(config).unwrap();
     let acceptor = Acceptor::new(transport::Incoming::channel().0, Proxy::new(client));
-    task::spawn("test.accept", Kind::Service, async move { acceptor.accept(&agent).await });
+    task::spawn("test.accept", Kind::Service, async move { acceptor.accept(&agent, &Exchanges::default()).await });
     session
 }
 

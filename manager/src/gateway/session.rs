@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Buf;
 use http::{Request, Response};
@@ -14,13 +15,21 @@ use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::limits::STREAMS_MAX;
 use lattice_protocol::tls::{Identity, Serial};
 use lattice_protocol::transport::{
-    self, CloseCode, Closed, ExchangeBody, Priority, Session, Transport, grpc_channel, http_exchange,
+    self, CloseCode, Closed, ExchangeBody, Priority, Session, Tag, Transport, grpc_channel, http_exchange, with_slot,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::Channel;
 
 /// Proxied requests that one agent may have at once. The rest of its streams stay free for commands.
 const EXCHANGES_MAX: usize = STREAMS_MAX as usize - 64;
+
+/// Replaced sessions of one agent that may go on until what is open on them has ended. More are cut, the oldest first: an
+/// agent hands over once in hours.
+const RETIRED_MAX: usize = 2;
+
+/// Agents that are asked back in one second after a planned stop. A handshake costs about half a millisecond; the rest of
+/// the time is for what agents and manager say to each other first.
+const RETURNS_PER_SECOND: u32 = 250;
 
 /// A connected agent. The identity is what its certificate says.
 #[derive(Debug)]
@@ -32,6 +41,8 @@ pub struct AgentSession {
     since: Timestamp,
     generation: u64,
     exchanges: Arc<Semaphore>,
+    /// The agent said that it dials a successor.
+    hands_over: AtomicBool,
 }
 
 /// The live session of each agent.
@@ -44,6 +55,8 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 struct Live {
     sessions: HashMap<ClusterUid, Arc<AgentSession>>,
+    /// Replaced by a successor of their own agent; what is open on them may end.
+    retired: HashMap<ClusterUid, Vec<Arc<AgentSession>>>,
     names: HashMap<ClusterName, ClusterUid>,
 }
 
@@ -144,11 +157,19 @@ impl AgentSession {
         self.session.close(code, why);
     }
 
-    /// Waits for the agent's next stream. It has none to open in this version: each is reset.
-    pub(super) async fn refuse_streams(&self) {
+    /// Whether the agent said that the next session of its identity is its own.
+    pub(super) fn hands_over(&self) -> bool {
+        self.hands_over.load(Ordering::Relaxed)
+    }
+
+    /// Takes the agent's streams until the session ends. It has but one kind to open in this version, which says that it
+    /// hands over; any other is reset. One at a time: an agent that opens many waits for itself.
+    pub(super) async fn take_streams(&self) {
         while let Ok(stream) = self.session.accept().await {
-            tracing::debug!(cluster.name = %self.name, "a stream that nobody serves was reset");
-            drop(stream);
+            match stream.tagged().await {
+                Ok((Tag::Handover, _)) => self.hands_over.store(true, Ordering::Relaxed),
+                _ => tracing::debug!(cluster.name = %self.name, "a stream that nobody serves was reset"),
+            }
         }
     }
 }
@@ -167,6 +188,7 @@ impl Sessions {
             since: clock::now(),
             generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1,
             exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)),
+            hands_over: AtomicBool::new(false),
             uid: uid.clone(),
             name,
             session,
@@ -176,9 +198,23 @@ impl Sessions {
         (admitted, replaced)
     }
 
+    /// Lets a replaced session go on until what is open on it has ended. Gives back one that has to end for it.
+    pub(super) fn retire(&self, replaced: Arc<AgentSession>) -> Option<Arc<AgentSession>> {
+        let mut live = self.lock();
+        let retired = live.retired.entry(replaced.uid.clone()).or_default();
+        retired.push(replaced);
+        (retired.len() > RETIRED_MAX).then(|| retired.remove(0))
+    }
+
     /// Removes an ended session; true when it was the live one.
     pub(super) fn remove(&self, ended: &AgentSession) -> bool {
         let mut live = self.lock();
+        if let Some(retired) = live.retired.get_mut(&ended.uid) {
+            retired.retain(|session| session.generation != ended.generation);
+            if retired.is_empty() {
+                live.retired.remove(&ended.uid);
+            }
+        }
         let was_live = live.sessions.get(&ended.uid).is_some_and(|found| found.generation == ended.generation);
         if was_live {
             live.sessions.remove(&ended.uid);
@@ -202,15 +238,21 @@ impl Sessions {
         self.lock().sessions.len()
     }
 
-    /// Closes the live session of one agent. Its own task takes it off the list.
+    /// Closes every session of one agent. Their own tasks take them off the list.
     pub(super) fn cut(&self, uid: &ClusterUid, code: CloseCode, why: &str) {
-        if let Some(session) = self.lock().sessions.get(uid) {
-            session.close(code, why);
-        }
+        let live = self.lock();
+        let retired = live.retired.get(uid).into_iter().flatten();
+        live.sessions.get(uid).into_iter().chain(retired).for_each(|session| session.close(code, why));
     }
 
-    pub(super) fn close_all(&self, code: CloseCode, why: &str) {
-        self.lock().sessions.values().for_each(|session| session.close(code, why));
+    /// Closes every session because this process ends, and tells each agent when to dial again: one after the other.
+    pub(super) fn close_all(&self, why: &str) {
+        let live = self.lock();
+        let apart = Duration::from_secs(1) / RETURNS_PER_SECOND;
+        for (session, place) in live.sessions.values().zip(0_u32..) {
+            session.close(CloseCode::Draining, &with_slot(why, apart * place));
+        }
+        live.retired.values().flatten().for_each(|session| session.close(CloseCode::Draining, why));
     }
 
     fn lock(&self) -> MutexGuard<'_, Live> {

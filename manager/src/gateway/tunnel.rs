@@ -154,12 +154,12 @@ async fn live(shared: &Shared, session: Arc<AgentSession>, replaced: Option<Arc<
         session.close(code(unpinned), &unpinned.to_string());
     }
     if let Some(old) = replaced {
-        supersede(shared, &old).await;
+        supersede(shared, old).await;
     }
     shared.events.send(TunnelEvent::Connected(Arc::clone(&session))).await;
     let why = tokio::select! {
         why = session.closed() => why,
-        () = session.refuse_streams() => session.closed().await,
+        () = session.take_streams() => session.closed().await,
         () = expiry(session.certificate_expires()) => {
             session.close(CloseCode::UnknownIdentity, "the certificate has expired");
             session.closed().await
@@ -172,9 +172,21 @@ async fn live(shared: &Shared, session: Arc<AgentSession>, replaced: Option<Arc<
     }
 }
 
-async fn supersede(shared: &Shared, old: &AgentSession) {
+async fn supersede(shared: &Shared, old: Arc<AgentSession>) {
     // An agent that was cut off dials again before we notice: only a session that still seems alive is a rival.
     if old.close_reason().is_some() {
+        return;
+    }
+    if old.hands_over() {
+        // Its own successor: it gets nothing new, and its agent closes it when what is open on it has ended.
+        tracing::debug!(cluster.name = %old.name(), "an agent has handed over to its next session");
+        if let Some(oldest) = shared.sessions.retire(Arc::clone(&old)) {
+            oldest.close(CloseCode::Superseded, "newer sessions of this identity took over");
+        }
+        if old.close_reason().is_some() {
+            // It ended meanwhile, and its task may have looked for it before it was on the list.
+            shared.sessions.remove(&old);
+        }
         return;
     }
     old.close(CloseCode::Superseded, "a newer session of this identity took over");

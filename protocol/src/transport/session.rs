@@ -132,6 +132,16 @@ impl Session {
         timeout(STREAM_OPEN_TIMEOUT, opening).await.map_err(|_| Error::OpenTimeout)?
     }
 
+    /// Says that a session is being dialled which is to take this one's place: the peer then takes it for a successor, not
+    /// for a rival.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn announce_handover(&self) -> Result<(), Error> {
+        let mut stream = self.open(Tag::Handover, Priority::Control).await?;
+        stream.shutdown().await.map_err(Error::Stream)
+    }
+
     /// Waits for the next stream of the peer. Read its tag in the task that will serve it: a peer may be slow to say it.
     ///
     /// # Errors

@@ -20,6 +20,9 @@ pub enum Tag {
     Grpc,
     /// One HTTP/1.1 exchange; the opener sends the request.
     Http,
+    /// Nothing but this: the opener dials a session that is to take this one's place. Until it is there this one serves
+    /// on; then it ends when what is open on it has ended.
+    Handover,
 }
 
 impl Tag {
@@ -28,6 +31,7 @@ impl Tag {
         match self {
             Self::Grpc => b'G',
             Self::Http => b'H',
+            Self::Handover => b'D',
         }
     }
 
@@ -36,6 +40,7 @@ impl Tag {
         match byte {
             b'G' => Some(Self::Grpc),
             b'H' => Some(Self::Http),
+            b'D' => Some(Self::Handover),
             _ => None,
         }
     }

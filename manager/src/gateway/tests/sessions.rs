@@ -92,6 +92,41 @@ async fn an_agent_without_udp_is_connected_over_tcp_and_back_on_quic_later() {
     assert!(matches!(closed, Closed::Peer { code: CloseCode::Superseded, .. }), "{closed:?}");
 }
 
+/// Lets an agent announce and make its next session; gives both of its ends.
+async fn handed_over(world: &mut World, old: &Agent) -> (Agent, std::sync::Arc<crate::gateway::AgentSession>) {
+    old.session.announce_handover().await.unwrap();
+    let before = world.gateway.session(&world.uid).unwrap();
+    while !before.hands_over() {
+        tokio::task::yield_now().await;
+    }
+    let new = Agent::connect(world, reload(old), echo()).await.unwrap();
+    let session = connected(world).await;
+    (new, session)
+}
+
+#[tokio::test]
+async fn a_successor_takes_over_without_a_gap_and_is_no_rival() {
+    let mut world = World::new().await;
+    let old = world.agent(echo()).await;
+    let old_session = connected(&mut world).await;
+    let (new, new_session) = handed_over(&mut world, &old).await;
+    assert!(new_session.generation() > old_session.generation());
+    assert_eq!(ask(&new_session).await.unwrap(), "test");
+    assert_eq!(world.gateway.session(&world.uid).unwrap().generation(), new_session.generation());
+    assert_eq!(old_session.close_reason(), None, "what is open on the old one may end");
+    old.session.close(CloseCode::Done, "");
+    old_session.closed().await;
+    world.no_event();
+
+    // Neither a revocation nor a stop forgets a session that was handed over.
+    let (last, _) = handed_over(&mut world, &new).await;
+    world.gateway.revoke(&world.uid).await.unwrap();
+    for agent in [new, last] {
+        let closed = agent.session.closed().await;
+        assert!(matches!(closed, Closed::Peer { code: CloseCode::Revoked, .. }), "{closed:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_revoked_identity_is_cut_and_never_let_in_again() {
     let mut world = World::new().await;

@@ -276,6 +276,7 @@ fn serve(session: Session, api: Api) {
             let Ok((tag, stream)) = accepted.tagged().await else { continue };
             match tag {
                 Tag::Grpc => sender.hand_over(&session, stream),
+                Tag::Handover => drop(stream),
                 Tag::Http => {
                     let api = Arc::clone(&api);
                     let service = hyper::service::service_fn(move |request| {
