@@ -1,12 +1,15 @@
 //! `sandbox api`: the embedded API server alone.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use lattice_apiserver::ApiServer;
+use lattice_nodes::{NodeSpec, Nodes, NodesConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ApiArgs;
+use crate::node::answer_for_pods;
 use crate::node::folder::{private, write_mode};
 use crate::run::{complain, parent, say};
 
@@ -38,7 +41,7 @@ async fn serve(args: &ApiArgs) -> Result<(), String> {
     if let Some(kept) = &kept {
         std::fs::create_dir_all(kept).map_err(say_path)?;
     }
-    let config = lattice_apiserver::Config { controllers: true, state: kept, ..Default::default() };
+    let config = lattice_apiserver::Config { controllers: args.controllers, state: kept, ..Default::default() };
     let server = ApiServer::new(config).map_err(|error| chain(&error))?;
     let serving = server.serve(args.listen).await.map_err(|error| chain(&error))?;
     let kubeconfig = server.kubeconfig(&serving.addr()).map_err(|error| chain(&error))?;
@@ -47,6 +50,7 @@ async fn serve(args: &ApiArgs) -> Result<(), String> {
     if let Some(folder) = &args.crds_dir {
         install(&server, folder).await?;
     }
+    let nodes = args.controllers.then(|| workloads(&server, args));
     say(&format!("serving https://{}", serving.addr()));
     say(&format!("kubectl --kubeconfig {} get namespaces", path.display()));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
@@ -56,7 +60,21 @@ async fn serve(args: &ApiArgs) -> Result<(), String> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    if let Some(nodes) = nodes {
+        nodes.stop().await;
+    }
     Ok(())
+}
+
+/// Starts the workload controllers, and nodes for them where they are wanted.
+fn workloads(server: &std::sync::Arc<ApiServer>, args: &ApiArgs) -> Nodes {
+    let config = NodesConfig { speed: args.speed, scheduler: args.nodes > 0, leases: true, ..NodesConfig::default() };
+    let nodes = Nodes::start(server.client(), config);
+    answer_for_pods(server, &nodes);
+    for number in 1..=args.nodes {
+        nodes.join(NodeSpec::new(format!("node-{number}"), IpAddr::from([127, 0, 100, number])));
+    }
+    nodes
 }
 
 async fn install(server: &std::sync::Arc<ApiServer>, folder: &Path) -> Result<(), String> {

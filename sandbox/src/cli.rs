@@ -80,8 +80,10 @@ pub enum SandboxCommand {
 
 /// Arguments of `sandbox api`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = API_EXAMPLES)]
 pub struct ApiArgs {
-    /// Folder for the kubeconfig [default: a fresh temporary folder, printed].
+    /// Folder for parent.kubeconfig and all objects: started again on the same folder, the server goes on where it was
+    /// [default: a fresh temporary folder, printed].
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// Where to listen; loopback only.
@@ -90,6 +92,17 @@ pub struct ApiArgs {
     /// Folder with CustomResourceDefinitions to install at start.
     #[arg(long, value_name = "DIR")]
     pub crds_dir: Option<PathBuf>,
+    /// Run controllers too: garbage collection, the end of namespaces, default ServiceAccounts, and those of Deployments,
+    /// ReplicaSets, DaemonSets, StatefulSets and Jobs.
+    #[arg(long)]
+    pub controllers: bool,
+    /// With --controllers: simulated nodes (`node-1`, …) with a scheduler and kubelets, on which pods run. Without nodes
+    /// pods stay Pending, as on an API server that has none.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "controllers", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub nodes: u8,
+    /// With --nodes: how many times faster than life pods start; 0 leaves out every simulated delay.
+    #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = parse_speed, requires = "nodes")]
+    pub speed: f64,
 }
 
 /// Arguments of `sandbox fault`.
@@ -144,6 +157,15 @@ Examples:
 
 The state folder holds parent.kubeconfig, <cluster>.kubeconfig, pids/manager, pids/agent-<cluster> and logs/.
 Infrastructure and workloads are simulated; the manager, the agents and what is between them are the real programs.";
+
+const API_EXAMPLES: &str = "\
+Examples:
+  lattice-manager sandbox api                              the bare API server, on a free port of loopback
+  lattice-manager sandbox api --listen 127.0.0.1:7443 --state DIR --controllers
+  lattice-manager sandbox api --controllers --nodes 3      with pods that run: kubectl logs, exec, attach, cp, port-forward
+
+Simulated containers run a small simulated shell. Their ports (those that containers name, else every port) answer HTTP with
+a page that tells the pod, the port and the request, and send back everything else as it came.";
 
 /// Reads `120s`, `500ms`, `2m`, `1h`, or a bare number of seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {

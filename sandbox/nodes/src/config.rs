@@ -24,13 +24,24 @@ pub struct NodesConfig {
     pub events: bool,
     /// Whether kubelets renew a Lease in `kube-node-lease` every 10 s. Off by default: a Lease is a write.
     pub leases: bool,
+    /// Whether pods are placed on nodes. Without nodes nobody should: their pods then wait without a word, as on a real
+    /// API server that has no scheduler.
+    pub scheduler: bool,
     /// The first two octets of the pod network; each node gets a /24 of it.
     pub pod_network: [u8; 2],
 }
 
 impl Default for NodesConfig {
     fn default() -> Self {
-        Self { speed: 1.0, cni: None, runtime: None, events: true, leases: false, pod_network: [10, 244] }
+        Self {
+            speed: 1.0,
+            cni: None,
+            runtime: None,
+            events: true,
+            leases: false,
+            scheduler: true,
+            pod_network: [10, 244],
+        }
     }
 }
 

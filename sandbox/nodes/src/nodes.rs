@@ -56,7 +56,7 @@ impl Nodes {
         });
         let stop = CancellationToken::new();
         let pace = Pace::new(config.speed);
-        let streams = Streams::new(client.clone(), Arc::clone(&shared), pace, stop.clone());
+        let streams = Streams::new(client.clone(), Arc::clone(&shared), pace, config.runtime.clone(), stop.clone());
         let engine = Engine::new(client, config, Arc::clone(&shared), stop.clone());
         let engine = task::spawn("nodes.run", task::Kind::Service, engine.run());
         Self { shared, stop, engine: Some(engine), streams }
@@ -94,7 +94,7 @@ impl Nodes {
         self.shared.faults.clone()
     }
 
-    /// What the kubelets answer for their pods: logs, exec, attach.
+    /// What the kubelets answer for their pods: logs, exec, attach, port-forward.
     pub fn streams(&self) -> Streams {
         self.streams.clone()
     }

@@ -16,6 +16,7 @@ pub mod process;
 /// Runs the containers of chosen pods as real processes.
 pub trait Runtime: Send + Sync + 'static {
     /// Says whether the containers of this pod are real; the answer must not change while a pod lives.
+    /// Only a node that has a folder runs real containers.
     fn runs(&self, pod: &Pod) -> bool;
 
     /// Runs one container until it ends by itself or is asked to stop.

@@ -1,9 +1,9 @@
-//! What only a kubelet can answer about a pod: logs, and commands in containers.
+//! What only a kubelet can answer about a pod: logs, commands in containers, and its ports.
 //!
-//! The API server hands a request for a pod's `log`, `exec` or `attach` over, after it has decided
-//! who may; the answer is ready to be sent, upgrades included. Real containers answer with their
-//! own output; simulated ones with what a small simulated process would say, and commands run in a
-//! small simulated shell with files of its own (enough for `kubectl cp`).
+//! The API server hands a request for a pod's `log`, `exec`, `attach` or `portforward` over, after it has decided who
+//! may; the answer is ready to be sent, upgrades to WebSocket and SPDY included. Real containers answer with their own
+//! output and ports; simulated ones with what a small simulated process would say, and commands run in a small simulated
+//! shell with files of its own (enough for `kubectl cp`).
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,17 +13,24 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::Shared;
 use crate::pace::Pace;
+use crate::runtime::Runtime;
 
 mod exec;
 mod files;
+mod forward;
 mod log;
 mod options;
-mod shell;
+mod port;
+mod remote;
+pub(crate) mod shell;
+mod spdy;
+mod stdio;
+mod upgrade;
 mod websocket;
 
 use options::Options;
@@ -52,6 +59,7 @@ pub struct Streams {
     pace: Pace,
     stop: CancellationToken,
     files: Arc<files::Files>,
+    runtime: Option<Arc<dyn Runtime>>,
 }
 
 impl std::fmt::Debug for Streams {
@@ -87,8 +95,14 @@ impl Refusal {
 }
 
 impl Streams {
-    pub(crate) fn new(client: Client, shared: Arc<Shared>, pace: Pace, stop: CancellationToken) -> Self {
-        Self { client, shared, pace, stop, files: Arc::default() }
+    pub(crate) fn new(
+        client: Client,
+        shared: Arc<Shared>,
+        pace: Pace,
+        runtime: Option<Arc<dyn Runtime>>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { client, shared, pace, stop, files: Arc::default(), runtime }
     }
 
     /// Answers one request. Upgrades need a transport that offers them (`hyper::upgrade`).
@@ -108,12 +122,20 @@ impl Streams {
             message: format!("pods \"{}\" not found", call.pod),
         })?;
         let options = Options::parse(request.uri().query().unwrap_or_default());
+        if call.subresource == "portforward" {
+            return forward::answer(self, &pod, request);
+        }
         let container = Target::choose(&pod, &options)?;
         match call.subresource.as_str() {
             "log" => log::answer(self, &pod, &container, &options),
             "exec" | "attach" => exec::answer(self, &pod, &container, &options, call, request),
             other => Err(Refusal::bad_request(format!("simulated pods do not answer {other}"))),
         }
+    }
+
+    /// Says whether the containers of a pod are real processes.
+    fn is_real(&self, pod: &Pod) -> bool {
+        self.machine(pod).is_some() && self.runtime.as_ref().is_some_and(|runtime| runtime.runs(pod))
     }
 
     /// Folder of the machine that a pod is on, if it has one.
@@ -177,16 +199,4 @@ fn respond(code: u16, media: &'static str, text: impl Into<Bytes>) -> Response<B
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media));
     response
-}
-
-/// The `Status` that ends a command: success, or its exit code.
-fn exit_status(code: i32) -> Value {
-    if code == 0 {
-        return json!({"metadata": {}, "status": "Success"});
-    }
-    json!({
-        "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
-        "message": format!("command terminated with non-zero exit code: exit status {code}"),
-        "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
-    })
 }

@@ -1,5 +1,6 @@
 //! The workload controllers, as decisions: objects in, operations out, no I/O.
 
+pub(crate) mod claim;
 pub(crate) mod daemon_set;
 pub(crate) mod deployment;
 pub(crate) mod job;

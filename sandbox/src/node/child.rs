@@ -173,6 +173,7 @@ impl Child {
             ..NodesConfig::default()
         };
         let nodes = Nodes::start(server.client(), config);
+        super::answer_for_pods(&server, &nodes);
         Ok(Up { server, nodes })
     }
 

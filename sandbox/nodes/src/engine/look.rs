@@ -16,7 +16,7 @@ use crate::node;
 use crate::op::{CONTROLLERS, KUBELET, Kind, Object, Op, Plan};
 use crate::runtime::Stop;
 use crate::scheduler;
-use crate::workloads::{daemon_set, deployment, job, replica_set, revision, stateful_set};
+use crate::workloads::{claim, daemon_set, deployment, job, replica_set, revision, stateful_set};
 
 /// How long a kubelet may be silent before its node is given up.
 const SILENCE: Duration = Duration::from_secs(40);
@@ -47,12 +47,11 @@ impl Engine {
 
     fn look_at_deployment(&mut self, name: &Name) -> Plan {
         let Some(deployment) = self.world.deployments.get(name) else { return Plan::default() };
-        let uid = meta::uid(&deployment.metadata);
-        let owned = |set: &&Arc<_>| {
-            let set: &k8s_openapi::api::apps::v1::ReplicaSet = set;
-            meta::namespace(&set.metadata) == name.namespace && meta::controlled_by(&set.metadata, uid)
-        };
-        let sets: Vec<Arc<_>> = self.world.replica_sets.iter().filter(owned).cloned().collect();
+        let selector = deployment.spec.as_ref().map(|spec| &spec.selector);
+        let (sets, claims) = claim::split(deployment.as_ref(), selector, self.world.replica_sets.iter());
+        if !claims.is_empty() {
+            return claim::plan(claims);
+        }
         let pods: Vec<Arc<Pod>> =
             sets.iter().flat_map(|set| self.world.pods_of(&name.namespace, meta::uid(&set.metadata))).collect();
         deployment::decide(deployment, &sets, &pods, clock::now())
@@ -61,7 +60,11 @@ impl Engine {
     fn look_at_replica_set(&mut self, name: &Name) -> Plan {
         let Some(set) = self.world.replica_sets.get(name) else { return Plan::default() };
         let uid = meta::uid(&set.metadata);
-        let pods = self.world.pods_of(&name.namespace, uid);
+        let selector = set.spec.as_ref().map(|spec| &spec.selector);
+        let (pods, claims) = claim::split(set.as_ref(), selector, self.world.pods.iter());
+        if !claims.is_empty() {
+            return claim::plan(claims);
+        }
         replica_set::decide(set, &pods, self.refusals.get(uid).map(String::as_str), clock::now())
     }
 
@@ -69,7 +72,11 @@ impl Engine {
         let Some(set) = self.world.daemon_sets.get(name).cloned() else { return Plan::default() };
         let uid = meta::uid(&set.metadata).to_owned();
         let nodes = self.nodes();
-        let pods = self.world.pods_of(&name.namespace, &uid);
+        let selector = set.spec.as_ref().map(|spec| &spec.selector);
+        let (pods, claims) = claim::split(set.as_ref(), selector, self.world.pods.iter());
+        if !claims.is_empty() {
+            return claim::plan(claims);
+        }
         let recorded = self.recorded.get(&uid).map(String::as_str);
         let plan = daemon_set::decide(&set, &nodes, &pods, recorded, clock::now());
         if let Some(spec) = &set.spec {
@@ -81,7 +88,11 @@ impl Engine {
     fn look_at_stateful_set(&mut self, name: &Name) -> Plan {
         let Some(set) = self.world.stateful_sets.get(name).cloned() else { return Plan::default() };
         let uid = meta::uid(&set.metadata).to_owned();
-        let pods = self.world.pods_of(&name.namespace, &uid);
+        let selector = set.spec.as_ref().map(|spec| &spec.selector);
+        let (pods, claims) = claim::split(set.as_ref(), selector, self.world.pods.iter());
+        if !claims.is_empty() {
+            return claim::plan(claims);
+        }
         let recorded = self.recorded.get(&uid).map(String::as_str);
         let plan = stateful_set::decide(&set, &pods, recorded, clock::now());
         if let Some(spec) = &set.spec {
@@ -166,14 +177,21 @@ impl Engine {
         let Some(pod) = self.world.pods.get(name).cloned() else { return Plan::default() };
         match pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) {
             None => self.look_at_unplaced_pod(&pod, name),
-            Some(node) if self.kubelets.contains_key(&node) => self.look_at_pod_on(&pod, &node),
-            Some(node) if self.world.nodes.get(&cluster_wide(&node)).is_none() => self.look_at_orphan(&pod, name),
-            Some(_) => Plan::default(),
+            Some(node) => {
+                let exists = self.world.nodes.get(&cluster_wide(&node)).is_some();
+                match self.kubelets.get(&node) {
+                    Some(_) if exists => self.look_at_pod_on(&pod, &node),
+                    None if exists => Plan::default(),
+                    // About to register again: a restarted simulation.
+                    Some(kubelet) if !kubelet.registered => Plan::default(),
+                    _ => self.look_at_orphan(&pod, name),
+                }
+            }
         }
     }
 
     fn look_at_unplaced_pod(&mut self, pod: &Arc<Pod>, name: &Name) -> Plan {
-        if !scheduler::concerns(pod) || self.assumed.contains_key(name) {
+        if !self.config.scheduler || !scheduler::concerns(pod) || self.assumed.contains_key(name) {
             return Plan::default();
         }
         let place = |other: &Arc<Pod>| {
@@ -237,6 +255,7 @@ impl Engine {
         let verdict = self.verdict(&pod);
         let node = self.world.nodes.get(&cluster_wide(&node_name)).cloned();
         let kubelet = self.kubelets.get_mut(&node_name)?;
+        kubelet.network |= node.as_deref().and_then(|node| node::condition(node, "Ready")) == Some("True");
         let pod_ip = kubelet.address(&pod, node.as_deref());
         let machine = kubelet.spec.folder.clone();
         let runtime = self.config.runtime.as_ref();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use lattice_protocol::{clock, task};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +46,10 @@ impl Engine {
                 self.nodes_changed(change);
             }
             Watched::Deployment(event) => workload!(self, self.world.deployments.apply(event), Deployment),
-            Watched::ReplicaSet(event) => workload!(self, self.world.replica_sets.apply(event), ReplicaSet),
+            Watched::ReplicaSet(event) => {
+                let change = self.world.replica_sets.apply(event);
+                self.replica_sets_changed(change);
+            }
             Watched::DaemonSet(event) => workload!(self, self.world.daemon_sets.apply(event), DaemonSet),
             Watched::StatefulSet(event) => workload!(self, self.world.stateful_sets.apply(event), StatefulSet),
             Watched::Job(event) => workload!(self, self.world.jobs.apply(event), Job),
@@ -62,11 +67,22 @@ impl Engine {
                 self.nodes_changed(change);
             }
             Object::Deployment(one) => workload!(self, self.world.deployments.set(*one), Deployment),
-            Object::ReplicaSet(one) => workload!(self, self.world.replica_sets.set(*one), ReplicaSet),
+            Object::ReplicaSet(one) => {
+                let change = self.world.replica_sets.set(*one);
+                self.replica_sets_changed(change);
+            }
             Object::DaemonSet(one) => workload!(self, self.world.daemon_sets.set(*one), DaemonSet),
             Object::StatefulSet(one) => workload!(self, self.world.stateful_sets.set(*one), StatefulSet),
             Object::Job(one) => workload!(self, self.world.jobs.set(*one), Job),
             Object::ControllerRevision(_) | Object::PersistentVolumeClaim(_) => {}
+        }
+    }
+
+    fn replica_sets_changed(&mut self, change: Change<ReplicaSet>) {
+        for set in changed(change) {
+            self.queue.add(Key::ReplicaSet(Name::of(set.as_ref())));
+            self.look_at_owner(&set.metadata);
+            self.look_at_adopters(&set.metadata);
         }
     }
 
@@ -83,6 +99,7 @@ impl Engine {
         let name = Name::of(pod.as_ref());
         self.queue.add(Key::Pod(name.clone()));
         self.look_at_owner(&pod.metadata);
+        self.look_at_adopters(&pod.metadata);
         let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else { return };
         self.assumed.remove(&name);
         if meta::ended(pod) {
@@ -152,7 +169,7 @@ impl Engine {
         }
     }
 
-    fn look_at_owner(&mut self, meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) {
+    fn look_at_owner(&mut self, meta: &ObjectMeta) {
         let Some(owner) = meta::controller_of(meta) else { return };
         let name = Name { namespace: meta::namespace(meta).to_owned(), name: owner.name.clone() };
         match owner.kind.as_str() {
@@ -170,6 +187,30 @@ impl Engine {
             "Job" => self.queue.add(Key::Job(name)),
             _ => {}
         }
+    }
+
+    /// Looks at everything that might take a pod or ReplicaSet, if it has no owner.
+    fn look_at_adopters(&mut self, meta: &ObjectMeta) {
+        if meta::controller_of(meta).is_some() {
+            return;
+        }
+        let labels = meta.labels.as_ref();
+        let wants = |own: &ObjectMeta, selector: Option<&LabelSelector>| {
+            own.namespace == meta.namespace && selector.is_some_and(|selector| meta::selects(selector, labels))
+        };
+        macro_rules! adopters {
+            ($table:ident, $key:ident) => {
+                for one in self.world.$table.iter() {
+                    if wants(&one.metadata, one.spec.as_ref().map(|spec| &spec.selector)) {
+                        self.queue.add(Key::$key(Name::of(one.as_ref())));
+                    }
+                }
+            };
+        }
+        adopters!(deployments, Deployment);
+        adopters!(replica_sets, ReplicaSet);
+        adopters!(daemon_sets, DaemonSet);
+        adopters!(stateful_sets, StatefulSet);
     }
 
     pub(super) fn take_done(&mut self, done: Option<Done>) {

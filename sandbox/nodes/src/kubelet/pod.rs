@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::container::{Container, Stage};
-use super::{Verdict, prepare, status};
+use super::{Verdict, prepare, status, volumes};
 use crate::cache::Name;
 use crate::events::Note;
 use crate::meta;
@@ -276,6 +276,12 @@ impl PodMemory {
         stops().for_each(|stop| stop.ask_within(grace));
         let over = stops().next().is_none() && turn.reached(at);
         if over {
+            // First, so that no secret outlives the pod.
+            if let Some(folder) = &turn.folder
+                && let Err(error) = volumes::remove(folder)
+            {
+                tracing::debug!(%error, "volumes of a pod could not be removed");
+            }
             plan.ops.push(Op::Delete {
                 kind: Kind::Pod,
                 name: Name::of(turn.pod),

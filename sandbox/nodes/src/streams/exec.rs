@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::Pod;
-use lattice_protocol::clock;
+use lattice_protocol::task;
 
 use super::shell::{self, Surroundings};
-use super::websocket::{self, Stdio};
-use super::{Body, Options, PodCall, Refusal, Streams, Target};
+use super::stdio::{Command, End, Stdio, Wish};
+use super::upgrade::{self, Offer};
+use super::{Body, Options, PodCall, Refusal, Streams, Target, log, remote, respond, websocket};
 use crate::meta;
 
 pub(super) fn answer<B: Send>(
@@ -18,44 +19,89 @@ pub(super) fn answer<B: Send>(
     call: &PodCall,
     request: Request<B>,
 ) -> Result<Response<Body>, Refusal> {
-    if target.running_since().is_none() {
-        return Err(not_running(pod, target));
+    if let Some(refusal) = not_running(pod, target) {
+        return refusal;
     }
-    let tty = options.flag("tty");
-    if call.subresource == "attach" {
-        let name = target.name.clone();
-        return websocket::accept(request, move |stdio| attach(name, stdio));
-    }
-    let command: Vec<String> = options.all("command").map(str::to_owned).collect();
-    if command.is_empty() {
+    let wish = Wish::parse(options)?;
+    let command = if call.subresource == "attach" {
+        let log = log::live(streams, pod, target);
+        Box::new(|stdio| Box::pin(attach(log, stdio)) as _)
+    } else {
+        exec(streams, pod, target, options, wish)?
+    };
+    let offer = Offer::of(request.headers())?;
+    let known = match offer {
+        Offer::WebSocket { .. } => websocket::PROTOCOLS,
+        Offer::Spdy { .. } => remote::PROTOCOLS,
+    };
+    let response = offer.accept(offer.choose(&known)?)?;
+    let upgrade = upgrade::take(request)?;
+    let stop = streams.stop.clone();
+    task::spawn("kubelet.exec", task::Kind::Request, async move {
+        let running = async {
+            match offer {
+                Offer::WebSocket { .. } => websocket::command(upgrade, wish, command).await,
+                Offer::Spdy { .. } => remote::command(upgrade, wish, command).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = running => {}
+        }
+    });
+    Ok(response)
+}
+
+fn exec(streams: &Streams, pod: &Pod, target: &Target, options: &Options, wish: Wish) -> Result<Command, Refusal> {
+    let words: Vec<String> = options.all("command").map(str::to_owned).collect();
+    if words.is_empty() {
         return Err(Refusal::bad_request("you must specify at least 1 command for the container"));
     }
-    let folder = streams.files.folder(meta::uid(&pod.metadata), &target.name);
+    let folder = streams.files.folder(pod, &target.name);
     let folder = folder.map_err(|error| Refusal::internal(format!("no room for files: {error}")))?;
-    let surroundings = Surroundings::new(pod, &target.name, folder, tty && options.flag("stdin"));
-    websocket::accept(request, move |stdio| async move { shell::run(&command, &surroundings, stdio).await })
+    let surroundings = Surroundings::new(pod, &target.name, folder, wish.tty && wish.stdin);
+    Ok(Box::new(|stdio| Box::pin(async move { shell::run(&words, surroundings, stdio).await })))
 }
 
-fn not_running(pod: &Pod, target: &Target) -> Refusal {
+/// What is answered for a container that does not run.
+fn not_running(pod: &Pod, target: &Target) -> Option<Result<Response<Body>, Refusal>> {
+    if target.running_since().is_some() {
+        return None;
+    }
+    let name = meta::name(&pod.metadata);
     if meta::ended(pod) {
-        return Refusal::bad_request(
+        return Some(Err(Refusal::bad_request(
             "cannot exec into a container in a completed pod; current phase is ".to_owned() + meta::phase(pod),
-        );
+        )));
     }
-    Refusal::internal(format!("unable to upgrade connection: container not found (\"{}\")", target.name))
+    if pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_none() {
+        return Some(Err(Refusal::bad_request(format!("pod {name} does not have a host assigned"))));
+    }
+    // A kubelet's own words, which are no Status.
+    Some(Ok(respond(500, "text/plain", format!("container not found (\"{}\")", target.name))))
 }
 
-/// The main process of a simulated container: says that somebody came, then sends back what it gets.
-async fn attach(name: String, mut stdio: Stdio) -> i32 {
-    let hello = format!("{:.0} simulated container {name}: attached\n", clock::now());
-    if stdio.stdout.send(Bytes::from(hello)).await.is_err() {
-        return 0;
-    }
-    while let Some(chunk) = stdio.stdin.recv().await {
-        if stdio.stdout.send(chunk).await.is_err() {
-            return 0;
+/// The main process of a container: shows what it logs, and sends back what it gets.
+async fn attach(mut log: tokio::sync::mpsc::Receiver<Bytes>, stdio: Stdio) -> End {
+    let Stdio { mut stdin, stdout, .. } = stdio;
+    let mut listening = true;
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            line = log.recv() => match line {
+                Some(line) => line,
+                // The container has ended.
+                None => return End::Code(0),
+            },
+            chunk = stdin.recv(), if listening => match chunk {
+                Some(chunk) => chunk,
+                // Without input it runs on, as a server does; the client ends it by leaving.
+                None => { listening = false; continue }
+            },
+        };
+        if stdout.send(chunk).await.is_err() {
+            return End::Code(0);
         }
     }
-    // Without input it runs on, as a server does; the client ends it by leaving.
-    std::future::pending().await
 }

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::Api;
 use kube::runtime::watcher;
 use lattice_protocol::{clock, task};
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Body, BoxError, Options, Refusal, Streams, Target};
@@ -65,6 +65,9 @@ pub(super) fn answer(
     target: &Target,
     options: &Options,
 ) -> Result<Response<Body>, Refusal> {
+    if pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_none() {
+        return Ok(super::respond(200, "text/plain", ""));
+    }
     let life = life(streams, pod, target, options)?;
     let shown = Shown {
         timestamps: options.flag("timestamps"),
@@ -73,14 +76,28 @@ pub(super) fn answer(
         limit: options.number("limitBytes"),
     };
     let follow = options.flag("follow") && life.to.is_none();
-    let file = streams.machine(pod).map(|machine| log_file(&machine, pod, &target.name)).filter(|file| file.exists());
-    let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    let writing = write(streams.clone(), pod.clone(), life, file, shown, follow, sender);
-    task::spawn("kubelet.log", task::Kind::Request, writing);
+    let receiver = spawn(streams, pod, target, life, shown, follow);
     let frames = ReceiverStream::new(receiver).map(|chunk| Ok::<_, BoxError>(Frame::data(chunk)));
     let mut response = Response::new(StreamBody::new(frames.into_stream()).boxed_unsync());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)
+}
+
+/// What a container says from now on, until it ends.
+pub(super) fn live(streams: &Streams, pod: &Pod, target: &Target) -> Receiver<Bytes> {
+    let shown = Shown { timestamps: false, tail: Some(0), since: None, limit: None };
+    match life(streams, pod, target, &Options::default()) {
+        Ok(life) => spawn(streams, pod, target, life, shown, true),
+        Err(_) => mpsc::channel(1).1,
+    }
+}
+
+fn spawn(streams: &Streams, pod: &Pod, target: &Target, life: Life, shown: Shown, follow: bool) -> Receiver<Bytes> {
+    let file = streams.machine(pod).map(|machine| log_file(&machine, pod, &target.name)).filter(|file| file.exists());
+    let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
+    let writing = write(streams.clone(), pod.clone(), life, file, shown, follow, sender);
+    task::spawn("kubelet.log", task::Kind::Request, writing);
+    receiver
 }
 
 /// Finds the life that is asked for, or says why there is none.
@@ -288,7 +305,9 @@ fn read_file(file: &PathBuf) -> io::Result<(VecDeque<Line>, u64)> {
             lines.pop_front();
         }
         let text = String::from_utf8_lossy(&raw).trim_end_matches('\n').to_owned();
-        lines.push_back(Line { at: None, text });
+        // Real processes mostly write the time first.
+        let at = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
+        lines.push_back(Line { at, text });
     }
 }
 

@@ -1,118 +1,76 @@
-//! The channel protocol over WebSocket: `v5.channel.k8s.io`, and `v4` without half-closing.
+//! WebSocket: the channel protocol for commands, `v5.channel.k8s.io` and `v4` without half-closing, and a plain tunnel
+//! of bytes.
 //!
-//! Every binary message starts with its channel: 0 stdin, 1 stdout, 2 stderr, 3 the final `Status`,
-//! 4 the terminal's size; 255 (v5 only) carries the number of a channel that is closed.
+//! Every binary message of the channel protocol starts with its channel: 0 stdin, 1 stdout, 2 stderr, 3 the final
+//! `Status`, 4 the terminal's size; 255 (v5 only) carries the number of a channel that is closed.
 
-use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use lattice_protocol::task;
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
-use super::{Body, Refusal, exit_status};
+use super::stdio::{self, Command, End, Size, Wish};
 
-const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// Those that commands are spoken in, the best first.
+pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 
-/// Messages that may wait on one side for the other.
-const CHUNKS_MAX: usize = 16;
 /// Largest message taken from a client.
 const MESSAGE_MAX: usize = 4 << 20;
-
-/// The ends of a command's standard streams; stdin ends when it yields `None`.
-pub(super) struct Stdio {
-    pub(super) stdin: Receiver<Bytes>,
-    pub(super) stdout: Sender<Bytes>,
-    pub(super) stderr: Sender<Bytes>,
-}
+/// How long a client may take to answer a farewell. Shorter, and a slow one loses the end of its output.
+const LINGER: Duration = Duration::from_secs(5);
+/// Bytes of a tunnel that may wait on one side for the other.
+const TUNNEL_MAX: usize = 64 << 10;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Accepts the upgrade and runs `command` on its streams; what it returns is its exit code.
-pub(super) fn accept<B, F>(
-    mut request: Request<B>,
-    command: impl FnOnce(Stdio) -> F + Send + 'static,
-) -> Result<Response<Body>, Refusal>
-where
-    F: Future<Output = i32> + Send + 'static,
-{
-    let headers = request.headers();
-    let names = |name: &header::HeaderName, wanted: &str| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        value.split(',').any(|word| word.trim().eq_ignore_ascii_case(wanted))
-    };
-    if !names(&header::UPGRADE, "websocket") {
-        let message = "unable to upgrade: simulated kubelets speak WebSocket (v5.channel.k8s.io) only";
-        return Err(Refusal::bad_request(message));
-    }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| Refusal::bad_request("no Sec-WebSocket-Key"))?;
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
-        .map_err(|error| Refusal::bad_request(error.to_string()))?;
-    let protocol = protocol(headers)
-        .ok_or_else(|| Refusal::bad_request("unable to upgrade: none of the subprotocols is supported"))?;
-    let upgrade = hyper::upgrade::on(&mut request);
-    task::spawn("kubelet.exec", task::Kind::Request, serve(upgrade, command));
-    let mut response = Response::new(Full::default().map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    Ok(response)
-}
-
-fn protocol(headers: &HeaderMap) -> Option<&'static str> {
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let offered: Vec<&str> = offered
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    PROTOCOLS.into_iter().find(|known| offered.contains(known))
-}
-
-async fn serve<F>(upgrade: OnUpgrade, command: impl FnOnce(Stdio) -> F)
-where
-    F: Future<Output = i32> + Send + 'static,
-{
-    let upgraded = match upgrade.await {
-        Ok(upgraded) => upgraded,
-        Err(error) => {
-            tracing::debug!(%error, "upgrade for a command did not come about");
-            return;
+async fn socket(upgrade: OnUpgrade) -> Option<Socket> {
+    match upgrade.await {
+        Ok(upgraded) => {
+            let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX));
+            Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await)
         }
-    };
-    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX));
-    let socket: Socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        Err(error) => {
+            tracing::debug!(%error, "upgrade to websocket did not come about");
+            None
+        }
+    }
+}
+
+/// Runs a command on the channels of one connection.
+pub(super) async fn command(upgrade: OnUpgrade, wish: Wish, command: Command) {
+    let Some(socket) = socket(upgrade).await else { return };
     let (sink, stream) = socket.split();
-    let (stdin, stdin_end) = mpsc::channel(CHUNKS_MAX);
-    let (stdout, stdout_end) = mpsc::channel(CHUNKS_MAX);
-    let (stderr, stderr_end) = mpsc::channel(CHUNKS_MAX);
-    let running = command(Stdio { stdin: stdin_end, stdout, stderr });
+    let (stdio, carrier) = stdio::pair(wish);
+    let mut reading = std::pin::pin!(read(stream, carrier.stdin, carrier.size));
+    let writing = write(sink, wish, command(stdio), carrier.stdout, carrier.stderr);
     tokio::select! {
         biased;
-        () = write(sink, running, stdout_end, stderr_end) => {}
-        () = read(stream, stdin) => {}
+        () = writing => {
+            // Whoever closes with unread input resets the connection, and what was just sent may be lost.
+            let _ = tokio::time::timeout(LINGER, reading).await;
+        }
+        () = &mut reading => {}
     }
 }
 
 /// Hands stdin on until the client is gone. Half-closing ends stdin only.
-async fn read(mut stream: SplitStream<Socket>, stdin: Sender<Bytes>) {
+async fn read(mut stream: SplitStream<Socket>, stdin: Sender<Bytes>, size: watch::Sender<Size>) {
     let mut stdin = Some(stdin);
     while let Some(Ok(message)) = stream.next().await {
         let mut data = match message {
@@ -128,45 +86,56 @@ async fn read(mut stream: SplitStream<Socket>, stdin: Sender<Bytes>) {
             (CLOSE, _) if rest.first() == Some(&STDIN) => stdin = None,
             // A command that reads no more is no reason to stop reading the socket.
             (STDIN, Some(open)) if !rest.is_empty() => stdin = open.send(rest).await.is_ok().then(|| open.clone()),
+            (RESIZE, _) => {
+                if let Ok(new) = serde_json::from_slice(&rest) {
+                    size.send_replace(new);
+                }
+            }
             _ => {}
         }
     }
 }
 
 /// Runs the command, sends what it writes, then how it ended.
-async fn write<F>(
+async fn write(
     mut sink: SplitSink<Socket, Message>,
-    command: F,
+    wish: Wish,
+    command: impl Future<Output = End>,
     mut stdout: Receiver<Bytes>,
     mut stderr: Receiver<Bytes>,
-) where
-    F: Future<Output = i32>,
-{
+) {
     let mut command = std::pin::pin!(command);
-    let mut code = None;
+    let mut end = None;
     let (mut out_open, mut err_open) = (true, true);
-    while code.is_none() || out_open || err_open {
+    while end.is_none() || out_open || err_open {
         let message = tokio::select! {
             biased;
             chunk = stdout.recv(), if out_open => match chunk {
+                Some(_) if !wish.stdout => continue,
                 Some(chunk) => framed(STDOUT, &chunk),
                 None => { out_open = false; continue }
             },
             chunk = stderr.recv(), if err_open => match chunk {
+                Some(_) if !wish.stderr => continue,
                 Some(chunk) => framed(STDERR, &chunk),
                 None => { err_open = false; continue }
             },
-            ended = &mut command, if code.is_none() => { code = Some(ended); continue }
+            ended = &mut command, if end.is_none() => { end = Some(ended); continue }
         };
         if sink.send(message).await.is_err() {
             return;
         }
     }
-    let status = exit_status(code.unwrap_or(0)).to_string();
-    let last = sink.send(framed(ERROR, status.as_bytes())).await;
-    if last.is_ok() {
-        let _ = sink.close().await;
+    let status = end.unwrap_or(End::Code(0)).status().to_string();
+    if sink.send(framed(ERROR, status.as_bytes())).await.is_ok() {
+        farewell(&mut sink).await;
     }
+}
+
+async fn farewell(sink: &mut SplitSink<Socket, Message>) {
+    // kubectl takes a close without a code for an error.
+    let farewell = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    let _ = sink.send(Message::Close(Some(farewell))).await;
 }
 
 fn framed(channel: u8, data: &[u8]) -> Message {
@@ -174,4 +143,39 @@ fn framed(channel: u8, data: &[u8]) -> Message {
     message.push(channel);
     message.extend_from_slice(data);
     Message::Binary(message.into())
+}
+
+/// Gives `serve` the bytes that a tunnel carries, in binary messages of any size.
+pub(super) async fn tunnel<F: Future<Output = ()>>(upgrade: OnUpgrade, serve: impl FnOnce(DuplexStream) -> F) {
+    let Some(socket) = socket(upgrade).await else { return };
+    let (mut sink, mut stream) = socket.split();
+    let (near, far) = tokio::io::duplex(TUNNEL_MAX);
+    let (mut from_near, mut to_near) = tokio::io::split(near);
+    let inwards = async {
+        while let Some(Ok(message)) = stream.next().await {
+            match message {
+                Message::Binary(data) if to_near.write_all(&data).await.is_err() => return,
+                Message::Close(_) => return,
+                _ => {}
+            }
+        }
+    };
+    let outwards = async {
+        let mut buffer = vec![0; TUNNEL_MAX];
+        while let Ok(size @ 1..) = from_near.read(&mut buffer).await {
+            if sink.send(Message::binary(buffer[..size].to_vec())).await.is_err() {
+                return;
+            }
+        }
+        farewell(&mut sink).await;
+    };
+    let mut inwards = std::pin::pin!(inwards);
+    let serving = async { tokio::join!(serve(far), outwards) };
+    tokio::select! {
+        biased;
+        _ = serving => {
+            let _ = tokio::time::timeout(LINGER, inwards).await;
+        }
+        () = &mut inwards => {}
+    }
 }

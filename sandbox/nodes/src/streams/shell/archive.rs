@@ -6,28 +6,57 @@ use std::path::Path;
 use bytes::Bytes;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::{CHUNK, Streams, Surroundings};
+use super::command::{Done, about, wrong};
+use super::{CHUNK, Streams, Surroundings, clean};
+
+/// Exit code of a `tar` that could not do all.
+const FAILED: i32 = 2;
 
 /// Runs `tar` with its words; it works on a thread of its own, since archives are read in order.
-pub(super) async fn run(arguments: &[&str], surroundings: &Surroundings, streams: &mut Streams) -> io::Result<i32> {
-    let Some((flags, rest)) = arguments.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let folder = rest.iter().position(|word| *word == "-C").and_then(|at| rest.get(at + 1)).copied().unwrap_or("/");
+pub(super) async fn run(arguments: &[&str], surroundings: &Surroundings, streams: &mut Streams) -> Done {
+    let mode = |letter: char| {
+        let mut flags = arguments.iter().enumerate().filter(|(at, word)| *at == 0 || word.starts_with('-'));
+        flags.any(|(_, word)| !word.starts_with("--") && word.contains(letter))
+    };
+    let after = |flag: &str| {
+        let at = arguments.iter().position(|word| *word == flag)?;
+        arguments.get(at + 1).copied()
+    };
+    let folder = after("-C").unwrap_or(".");
     let base = surroundings.path(folder);
-    let names: Vec<&str> = names(rest);
     let stdout = streams.stdout.clone();
-    let work = if flags.contains('x') {
+    let done = if mode('x') {
         // Whoever unpacks is the last to read.
         let stdin = std::mem::replace(&mut streams.stdin, tokio::sync::mpsc::channel(1).1);
-        tokio::task::spawn_blocking(move || unpack(stdin, &base))
-    } else if flags.contains('c') {
-        let paths = names.into_iter().map(|name| Ok((name.to_owned(), surroundings.path(&format!("{folder}/{name}")))));
-        let paths: Vec<(String, std::path::PathBuf)> = paths.collect::<io::Result<_>>()?;
-        tokio::task::spawn_blocking(move || pack(stdout, &paths))
+        if !base.is_dir() {
+            streams.complain(format!("tar: {folder}: Cannot open: No such file or directory\n")).await;
+            streams.complain("tar: Error is not recoverable: exiting now\n").await;
+            return Ok(Some(FAILED));
+        }
+        tokio::task::spawn_blocking(move || unpack(stdin, &base)).await
+    } else if mode('c') {
+        let names = names(arguments.get(1..).unwrap_or_default());
+        let (mut paths, mut missing) = (Vec::new(), false);
+        for name in names {
+            let path = if name.starts_with('/') { surroundings.path(name) } else { base.join(clean("", name)) };
+            if path.exists() {
+                paths.push((name.to_owned(), path));
+            } else {
+                missing = true;
+                streams.complain(format!("tar: {name}: Cannot stat: No such file or directory\n")).await;
+            }
+        }
+        let done = tokio::task::spawn_blocking(move || pack(stdout, &paths)).await;
+        if missing {
+            streams.complain("tar: Exiting with failure status due to previous errors\n").await;
+            return Ok(Some(FAILED));
+        }
+        done
     } else {
-        return Err(io::ErrorKind::InvalidInput.into());
+        return Err(wrong("one of -c and -x is needed"));
     };
-    work.await.map_err(io::Error::other)??;
-    Ok(0)
+    done.map_err(io::Error::other).and_then(|done| done).map_err(about(""))?;
+    Ok(Some(0))
 }
 
 /// The words that name files: neither flags nor what belongs to them.

@@ -1,6 +1,7 @@
-use tokio::sync::mpsc;
+use lattice_protocol::task;
 
 use super::*;
+use crate::streams::stdio::{self, Carrier, Wish};
 
 fn surroundings() -> (tempfile::TempDir, Surroundings) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -11,12 +12,11 @@ fn surroundings() -> (tempfile::TempDir, Surroundings) {
     (folder, surroundings)
 }
 
-/// Runs a command with all of its input, and returns its code, output and complaints.
-async fn outcome(words: &[&str], input: &[u8], surroundings: &Surroundings) -> (i32, Vec<u8>, String) {
-    let (stdin, stdin_end) = mpsc::channel(64);
-    let (stdout, mut out) = mpsc::channel::<Bytes>(1);
-    let (stderr, mut err) = mpsc::channel::<Bytes>(16);
+/// Runs a command with all of its input, and returns its end, output and complaints.
+async fn end_of(words: &[&str], input: &[u8], surroundings: &Surroundings) -> (End, Vec<u8>, String) {
+    let (stdio, carrier) = stdio::pair(Wish { stdin: true, stdout: true, stderr: true, tty: false });
     let argv: Vec<String> = words.iter().map(ToString::to_string).collect();
+    let Carrier { stdin, mut stdout, mut stderr, .. } = carrier;
     let feed = async {
         for chunk in input.chunks(1000) {
             let _ = stdin.send(Bytes::copy_from_slice(chunk)).await;
@@ -25,18 +25,24 @@ async fn outcome(words: &[&str], input: &[u8], surroundings: &Surroundings) -> (
     };
     let collect = async {
         let mut all = Vec::new();
-        while let Some(chunk) = out.recv().await {
+        while let Some(chunk) = stdout.recv().await {
             all.extend_from_slice(&chunk);
         }
         all
     };
-    let running = run(&argv, surroundings, Stdio { stdin: stdin_end, stdout, stderr });
-    let (code, (), output) = tokio::join!(running, feed, collect);
+    let (end, (), output) = tokio::join!(run(&argv, surroundings.clone(), stdio), feed, collect);
     let mut complaints = String::new();
-    while let Ok(chunk) = err.try_recv() {
+    while let Ok(chunk) = stderr.try_recv() {
         complaints.push_str(&String::from_utf8_lossy(&chunk));
     }
-    (code, output, complaints)
+    (end, output, complaints)
+}
+
+async fn outcome(words: &[&str], input: &[u8], surroundings: &Surroundings) -> (i32, Vec<u8>, String) {
+    match end_of(words, input, surroundings).await {
+        (End::Code(code), output, complaints) => (code, output, complaints),
+        (other, ..) => panic!("{words:?}: {other:?}"),
+    }
 }
 
 #[track_caller]
@@ -66,11 +72,71 @@ async fn commands_answer_as_in_a_container() {
 }
 
 #[tokio::test]
-async fn an_unknown_command_ends_with_127_and_says_so() {
+async fn scripts_have_pipes_files_and_a_place() {
     let (_folder, at) = surroundings();
-    let (code, _, complaints) = outcome(&["vim"], b"", &at).await;
-    assert_eq!(code, 127);
-    assert!(complaints.contains("vim: not found"), "{complaints}");
+    for (script, code, output) in [
+        ("echo one two | wc", 0, "1 2 8\n"),
+        ("seq 1 100000 | head -n 2", 0, "1\n2\n"),
+        ("cat /dev/zero | head -c 3 | wc -c", 0, "3\n"),
+        ("cd /tmp && pwd && touch x && ls", 0, "/tmp\nx\n"),
+        ("echo a > /tmp/f; echo b >> /tmp/f; cat < /tmp/f | grep b", 0, "b\n"),
+        ("ls /nowhere 2>/dev/null || echo none", 0, "none\n"),
+        ("ls /nowhere 2>&1", 1, "ls: /nowhere: No such file or directory\n"),
+        ("echo '$HOME' \"$HOME\" \\$HOME # said", 0, "$HOME /root $HOME\n"),
+        ("export A=1; echo ${A}2", 0, "12\n"),
+        ("dd if=/dev/zero of=/tmp/z bs=1M count=2 2>/dev/null; wc -c /tmp/z", 0, "2097152 /tmp/z\n"),
+        ("printf '%s-%d\\n' a 7", 0, "a-7\n"),
+        ("echo gone > /dev/null; tail -n 1 /etc/hostname", 0, "web-0\n"),
+    ] {
+        std::fs::create_dir_all(at.root.join("etc")).expect("a folder");
+        std::fs::write(at.root.join("etc/hostname"), "web-0\n").expect("a file");
+        let (found, out, complaints) = outcome(&["sh", "-c", script], b"", &at).await;
+        assert_eq!((found, text(&out)), (code, output), "{script}: {complaints}");
+        let _ = std::fs::remove_file(at.root.join("tmp/x"));
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_command_is_not_started_and_a_shell_says_so() {
+    let (_folder, at) = surroundings();
+    let (end, ..) = end_of(&["vim"], b"", &at).await;
+    let End::NotStarted(why) = end else { panic!("{end:?}") };
+    assert!(why.contains("exec: \"vim\": executable file not found in $PATH"), "{why}");
+    let (code, _, complaints) = outcome(&["sh", "-c", "vim"], b"", &at).await;
+    assert_eq!((code, complaints.as_str()), (127, "sh: vim: not found\n"));
+}
+
+#[tokio::test]
+async fn a_person_at_a_terminal_sees_a_prompt_and_can_interrupt() {
+    let (_folder, mut at) = surroundings();
+    at.interactive = true;
+    let (stdio, mut carrier) = stdio::pair(Wish { stdin: true, stdout: true, stderr: false, tty: true });
+    carrier.size.send_replace(Size { columns: 80, rows: 25 });
+    let (ended, end) = tokio::sync::oneshot::channel();
+    task::spawn("test.shell", task::Kind::Request, async move {
+        let _ = ended.send(run(&["sh".to_owned()], at, stdio).await);
+    });
+    let mut seen = String::new();
+    for (typed, answer) in [
+        ("", "/ # "),
+        ("stty size\r", "stty size\r\n25 80\r\n/ # "),
+        ("sleep 1000\r", "sleep 1000\r\n"),
+        ("\u{3}", "^C\r\n/ # "),
+        ("cat\r", "cat\r\n"),
+        ("hi\r", "hi\r\nhi\r\n"),
+        ("\u{4}", "/ # "),
+        ("echx\u{7f}o $?\r", "echx\u{8} \u{8}o $?\r\n0\r\n/ # "),
+        ("exit 7\r", "exit 7\r\n"),
+    ] {
+        carrier.stdin.send(Bytes::copy_from_slice(typed.as_bytes())).await.expect("a shell");
+        while !seen.ends_with(answer) {
+            let chunk = tokio::time::timeout(Duration::from_secs(10), carrier.stdout.recv()).await;
+            let chunk = chunk.unwrap_or_else(|_| panic!("{typed:?}: {seen:?}")).expect("output");
+            seen.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        seen.clear();
+    }
+    assert_eq!(end.await.expect("no panic"), End::Code(7));
 }
 
 #[tokio::test]
