@@ -4,8 +4,10 @@
 
 mod cli;
 mod client;
+mod kubeconfig;
 mod leader;
 mod run;
 
-pub use cli::{Cli, Command, RunArgs};
+pub use cli::{Cli, Command, KubeconfigArgs, RunArgs};
+pub use kubeconfig::{Made, kubeconfig};
 pub use run::{Error, run};

@@ -39,10 +39,12 @@ pub use crate::store::identity::{Refusal, TokenStanding, Unpinned};
 
 use self::addresses::Addresses;
 use self::event::Events;
-use self::proxy::Credentials;
+use self::proxy::{Credentials, People, Places};
 use self::session::Sessions;
 use self::stop::Stop;
 use self::throttle::Throttle;
+use crate::metrics::Metrics;
+use crate::store::access::Reviewer;
 use crate::store::ca::{self, CertificateAuthority};
 use crate::store::identity::{self, IdentityStore};
 use crate::store::vault::Vault;
@@ -71,6 +73,10 @@ pub struct GatewayParts {
     pub manifests: Arc<dyn AgentManifests>,
     /// Takes what happens; bounded.
     pub events: mpsc::Sender<TunnelEvent>,
+    /// Vouches for people.
+    pub reviewer: Arc<dyn Reviewer>,
+    /// Counts what happens.
+    pub metrics: Metrics,
 }
 
 /// Why the gateway did not start or do something.
@@ -125,6 +131,9 @@ struct Shared {
     identities: IdentityStore,
     sessions: Sessions,
     credentials: Credentials,
+    people: People,
+    places: Places,
+    metrics: Metrics,
     manifests: Arc<dyn AgentManifests>,
     events: Events,
     attempts: Throttle,
@@ -156,6 +165,9 @@ impl Gateway {
             identities,
             sessions: Sessions::default(),
             credentials: Credentials::default(),
+            people: People::new(parts.reviewer),
+            places: Places::new(parts.metrics.clone()),
+            metrics: parts.metrics,
             manifests: parts.manifests,
             events: Events::new(parts.events),
             attempts: Throttle::default(),
@@ -166,9 +178,10 @@ impl Gateway {
         let stop = Stop::new();
         certificate::keep_fresh(&stop, Arc::clone(&shared.authority), names, Arc::clone(&own));
         tunnel::serve(&stop, listeners, Arc::clone(&shared));
-        let https_tls = Arc::new(tls::https_server(own));
-        bootstrap::serve(&stop, bootstrap, Arc::clone(&https_tls), Arc::clone(&shared));
-        proxy::serve(&stop, proxy, https_tls, Arc::clone(&shared));
+        let https_tls = Arc::new(tls::https_server(Arc::clone(&own)));
+        let proxy_tls = Arc::new(tls::https_server_asking(own));
+        bootstrap::serve(&stop, bootstrap, https_tls, Arc::clone(&shared));
+        proxy::serve(&stop, proxy, proxy_tls, Arc::clone(&shared));
         tracing::info!(
             gateway = %gateway_bound, bootstrap = %bootstrap_bound, proxy = %proxy_bound,
             fleet = %config.trust_domain, "gateway open"
@@ -260,9 +273,14 @@ impl Gateway {
         &self.shared.addresses.bootstrap_urls
     }
 
+    /// `https://host:port` of the proxy; none without an external address.
+    pub fn proxy_base(&self) -> Option<&str> {
+        self.shared.addresses.proxy_urls.first().map(String::as_str)
+    }
+
     /// The URL of a cluster's Kubernetes API through the proxy; none without an external address.
     pub fn proxy_url(&self, cluster: &ClusterName) -> Option<String> {
-        self.shared.addresses.proxy_urls.first().map(|url| format!("{url}/clusters/{cluster}"))
+        self.proxy_base().map(|url| format!("{url}/clusters/{cluster}"))
     }
 
     /// Where the tunnel listens.

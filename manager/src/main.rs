@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => return run(*args),
         Command::Crds => crds(),
+        Command::Kubeconfig(args) => kubeconfig(args),
         Command::Sandbox(args) => sandbox_env().map(|env| lattice_sandbox::run(*args, env)),
     };
     result.unwrap_or_else(|error| fail(&error, 1))
@@ -39,6 +40,17 @@ fn run(args: app::RunArgs) -> ExitCode {
 fn crds() -> anyhow::Result<ExitCode> {
     let yaml = api::crds_yaml();
     std::io::stdout().write_all(yaml.as_bytes()).context("could not write the definitions")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kubeconfig(args: app::KubeconfigArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let made = runtime.context("could not start the runtime")?.block_on(app::kubeconfig(args))?;
+    for note in made.notes {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(std::io::stderr(), "{note}");
+    }
+    std::io::stdout().write_all(made.yaml.as_bytes()).context("could not write the kubeconfig")?;
     Ok(ExitCode::SUCCESS)
 }
 

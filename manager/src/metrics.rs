@@ -4,6 +4,7 @@
 //! cluster are in its status.
 
 mod serve;
+mod tunnel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +39,7 @@ struct Inner {
     leads: Gauge,
     agent_spans_dropped: Counter,
     looks: Counter<u64, AtomicU64>,
+    tunnel: tunnel::Tunnel,
     alive: AtomicBool,
     ready: AtomicBool,
 }
@@ -104,6 +106,7 @@ impl Metrics {
             leads: Gauge::default(),
             agent_spans_dropped: Counter::default(),
             looks: Counter::default(),
+            tunnel: tunnel::Tunnel::default(),
             alive: AtomicBool::new(true),
             ready: AtomicBool::new(false),
         };
@@ -228,6 +231,7 @@ impl Inner {
         r.register("leads", "Whether this process holds the Lease", self.leads.clone());
         r.register("agent_spans_dropped", "Spans that agents dropped", self.agent_spans_dropped.clone());
         r.register("cluster_looks", "Looks at clusters", self.looks.clone());
+        self.tunnel.register(r);
     }
 }
 

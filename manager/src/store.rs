@@ -4,6 +4,7 @@
 //! **Guarantees.** Every call has a deadline and is tried once: who decides about another try is `lifecycle`. Every
 //! write asks the [`Fence`] first, so a manager that lost its Lease changes nothing more.
 
+pub mod access;
 mod apply;
 pub mod ca;
 mod cache;
@@ -14,6 +15,7 @@ pub mod identity;
 mod kinds;
 mod lease;
 mod meta;
+pub mod notice;
 mod secret;
 mod status;
 mod subset;

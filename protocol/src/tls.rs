@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: no setting here depends on what another crate compiled in; nothing uses the process's default provider.
 
+mod ask;
 mod bundle;
 mod credentials;
 mod identity;
@@ -135,6 +136,15 @@ pub fn tunnel_server(
 /// since Cluster API's controllers use the one and upgrades need the other.
 pub fn https_server(own: Arc<ServerCertificate>) -> ServerConfig {
     let mut config = server_builder().with_no_client_auth().with_cert_resolver(own);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    harden_server(&mut config);
+    config
+}
+
+/// As [`https_server`], for clients that may show a certificate of an authority that is not ours: the Kubernetes API proxy.
+/// The chain is **not** verified here, only that the client holds the key; whoever reads it verifies it.
+pub fn https_server_asking(own: Arc<ServerCertificate>) -> ServerConfig {
+    let mut config = server_builder().with_client_cert_verifier(Arc::new(ask::AskOnly::new())).with_cert_resolver(own);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     harden_server(&mut config);
     config

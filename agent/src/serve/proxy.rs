@@ -87,7 +87,7 @@ async fn answer(client: &kube::Client, mut request: Request<Incoming>) -> Respon
         if let Some(protocol) = protocol {
             response.headers_mut().insert(UPGRADE, protocol);
         }
-        if upgrade.join(&mut response, ()).is_ok() {
+        if upgrade.join(&mut response, |_, _| {}) {
             return response.map(|_| Full::default().map_err(|never: Infallible| match never {}).boxed_unsync());
         }
         response.headers_mut().remove(UPGRADE);

@@ -25,6 +25,9 @@ pub enum Command {
     /// Print the CustomResourceDefinitions of LatticeCluster and InfraProvider as YAML.
     #[command(after_help = CRDS_EXAMPLES)]
     Crds,
+    /// Print a kubeconfig that leads to a cluster's Kubernetes API, with your own credential of the parent cluster.
+    #[command(after_help = KUBECONFIG_EXAMPLES)]
+    Kubeconfig(KubeconfigArgs),
     /// Run all of Lattice on this machine, with simulated infrastructure.
     Sandbox(Box<SandboxArgs>),
 }
@@ -80,11 +83,28 @@ pub struct RunArgs {
     pub sandbox_faults: Option<PathBuf>,
 }
 
+/// Arguments of `kubeconfig`.
+#[derive(Args, Clone, Debug)]
+pub struct KubeconfigArgs {
+    /// Name of the LatticeCluster.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// Kubeconfig of the parent cluster [default: $KUBECONFIG, then ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context in it whose cluster and credential are used [default: its current one].
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   lattice-manager sandbox                                          try it: nothing else is needed
   lattice-manager crds | kubectl apply --server-side -f -          install the resources on a parent cluster
   lattice-manager run --external-address parent.example.org        run in a pod of the parent cluster
+  lattice-manager kubeconfig backend > backend.kubeconfig          a person's way to a cluster's Kubernetes API
 
 Exit codes:
   0  done, or ended by SIGTERM or Ctrl-C
@@ -103,6 +123,17 @@ Examples:
 
 Only the holder of the Lease lattice-system/lattice-manager works and listens; others wait for it.
 Exit code 3: the resources are not installed; `lattice-manager crds | kubectl apply --server-side -f -` installs them.";
+
+const KUBECONFIG_EXAMPLES: &str = "\
+Examples:
+  lattice-manager kubeconfig backend > backend.kubeconfig
+  kubectl --kubeconfig backend.kubeconfig get nodes
+  lattice-manager kubeconfig backend --kubeconfig ~/.kube/parent --context work > backend.kubeconfig
+
+You act on the cluster under your own name and groups of the parent cluster; the cluster's own RBAC says what you may. The
+parent must let you through: a role with apiGroups [lattice.dev], resources [latticeclusters/proxy], verbs [get, create,
+update, patch, delete]. Groups that are the parent's own, such as system:masters, do not go along; who may impersonate them
+asks for them: kubectl --as $USER --as-group system:masters …";
 
 const CRDS_EXAMPLES: &str = "\
 Examples:

@@ -24,6 +24,7 @@ use crate::gateway::{self, Gateway, GatewayConfig, GatewayParts};
 use crate::metrics::Metrics;
 use crate::perform::{Manifests, Performer};
 use crate::render::{self, Renderer};
+use crate::store::access::KubeReviewer;
 use crate::store::vault::KubeVault;
 use crate::store::{Cache, Fence, Kinds, Store};
 use crate::watch::{Attention, Informers};
@@ -32,6 +33,8 @@ use crate::watch::{Attention, Informers};
 const TUNNEL_EVENTS_MAX: usize = 1_024;
 /// How often clusters are counted for metrics.
 const COUNT_PERIOD: Duration = Duration::from_secs(5);
+/// How often the proxy's published address is compared with what it is.
+const PUBLISH_PERIOD: Duration = Duration::from_secs(30);
 /// Pause before listeners that could not be opened are tried again.
 const LISTEN_RETRY: Duration = Duration::from_secs(2);
 
@@ -106,6 +109,7 @@ pub(super) async fn lead(parts: &Parts, stop: CancellationToken) -> Result<(), E
         gateway: gateway.clone(),
         lattice_crds: Arc::new(crds().iter().filter_map(|crd| serde_json::to_value(crd).ok()).collect()),
     };
+    let store = performer.store.clone();
     let crew = Arc::new(Crew {
         performer,
         agents: Agents::default(),
@@ -129,6 +133,7 @@ pub(super) async fn lead(parts: &Parts, stop: CancellationToken) -> Result<(), E
     task::spawn("tunnel", TaskKind::Service, tunnel.follow(events, watching.clone()));
     task::spawn("providers", TaskKind::Service, actor::follow_providers(crew.clone(), providers, watching.clone()));
     task::spawn("count", TaskKind::Service, count(cache, parts.metrics.clone(), watching.clone()));
+    task::spawn("publish", TaskKind::Service, publish(store, gateway.clone(), watching.clone()));
     parts.metrics.set_ready(true);
     direct(&crew, &clusters, &stop).await?;
 
@@ -191,6 +196,8 @@ async fn open_gateway(
             vault: Arc::new(KubeVault::new(parts.client.clone(), parts.fence.clone(), SYSTEM_NAMESPACE)),
             manifests: Arc::new(Manifests::new(cache.clone(), parts.renderer.clone())),
             events: events.clone(),
+            reviewer: Arc::new(KubeReviewer::new(parts.client.clone())),
+            metrics: parts.metrics.clone(),
         };
         let opened = tokio::select! {
             biased;
@@ -207,6 +214,29 @@ async fn open_gateway(
             biased;
             () = stop.cancelled() => return None,
             () = tokio::time::sleep(LISTEN_RETRY) => {}
+        }
+    }
+}
+
+/// Keeps it published where people reach the proxy, also after its CA has changed.
+async fn publish(store: Store, gateway: Gateway, stop: CancellationToken) {
+    let mut published = None;
+    loop {
+        let wanted = gateway.proxy_base().map(|server| (server.to_owned(), gateway.ca_pem().to_owned()));
+        if let Some((server, ca_pem)) = &wanted
+            && published != wanted
+        {
+            match store.publish_proxy(SYSTEM_NAMESPACE, server, ca_pem).await {
+                Ok(()) => published = wanted,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the proxy's address was not published");
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PUBLISH_PERIOD) => {}
         }
     }
 }

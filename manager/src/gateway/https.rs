@@ -14,6 +14,7 @@ use hyper_util::server::conn::auto;
 use lattice_protocol::limits::{HANDSHAKE_TIMEOUT, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, REQUEST_HEAD_TIMEOUT};
 use lattice_protocol::task::Kind;
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -32,6 +33,11 @@ const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause after a failed accept: usually the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The certificates that a client showed, leaf first: an extension of its requests. Nobody has verified who vouches for
+/// them.
+#[derive(Clone, Debug)]
+pub(super) struct ClientCertificates(pub(super) Arc<Vec<CertificateDer<'static>>>);
 
 /// Answers requests of one listener.
 pub(super) trait Answer: Clone + Send + Sync + 'static {
@@ -90,8 +96,12 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%from, error = %error, "TLS handshake failed"),
         Err(_) => return tracing::debug!(%from, "TLS handshake took too long"),
     };
-    let service = service_fn(move |request| {
+    let shown = stream.get_ref().1.peer_certificates().map(|chain| ClientCertificates(Arc::new(chain.to_vec())));
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let answer = answer.clone();
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(shown.clone());
+        }
         async move { Ok::<_, Infallible>(answer.answer(request, from).await) }
     });
     let builder = builder();

@@ -6,10 +6,16 @@
 //! connection without patience, on silence its conditions stay false for minutes. **Invariant**: no answer of a child is
 //! kept or made up here; an empty list that is not true makes Cluster API delete machines.
 
+mod audit;
 mod body;
 mod caller;
+mod claims;
 mod headers;
+mod memory;
 mod path;
+mod people;
+mod place;
+mod shares;
 mod status;
 
 use std::net::SocketAddr;
@@ -17,7 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Limited;
 use hyper::body::{Body as _, Incoming};
 use lattice_protocol::ids::ClusterName;
@@ -25,16 +31,24 @@ use lattice_protocol::limits::{REQUEST_BODY_BYTES_MAX, RESPONSE_HEAD_TIMEOUT};
 use lattice_protocol::transport::{self, ExchangeBody, PendingUpgrade};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use self::audit::Audit;
 use self::body::ProxyBody;
-use self::caller::Caller;
 pub(super) use self::caller::Credentials;
+use self::caller::{Caller, Standing, bearer};
 use self::path::Target;
+pub(super) use self::people::People;
+use self::place::Place;
+pub(super) use self::place::Places;
+pub(super) use self::shares::Shares;
 use self::status::Problem;
 use super::stop::Stop;
 use super::{AgentSession, Shared, https};
+use crate::store::access::{Right, User};
+
+/// API group of `latticeclusters`.
+const GROUP: &str = "lattice.dev";
 
 /// Answers the proxy's port.
 #[derive(Clone)]
@@ -49,38 +63,132 @@ impl https::Answer for Proxy {
     type Body = ProxyBody;
 
     async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<ProxyBody> {
-        let method = request.method().clone();
-        match self.forward(request).await {
-            Ok(response) => response,
-            Err(problem) => {
-                tracing::debug!(%from, %method, why = %problem, "a proxied request was not answered by its cluster");
-                status::response(&problem)
-            }
-        }
+        let Some(Target { cluster, path_and_query }) = path::target(request.uri()) else {
+            return status::response(&Problem::NoCluster, false);
+        };
+        let metrics = self.0.metrics.clone();
+        let mut audit = Audit::new(metrics, cluster.clone(), request.method().clone(), path_and_query.path());
+        let mut waits = false;
+        let answered = async {
+            let caller = self.caller(&cluster, &request, &mut audit).await?;
+            audit.by(&caller);
+            waits = matches!(caller, Caller::Person { .. });
+            let session = self.session(&cluster)?;
+            let place = self.0.places.take(&session, &caller)?;
+            Ok((send(&session, &caller, request, path_and_query).await?, session, place))
+        };
+        let answered: Result<_, Problem> = answered.await;
+        let problem = match answered {
+            Ok((sent, session, place)) => match answer(&session, sent, place, audit) {
+                Ok(response) => return response,
+                Err((problem, told)) => {
+                    audit = told;
+                    problem
+                }
+            },
+            Err(problem) => problem,
+        };
+        tracing::debug!(%from, why = %problem, "a proxied request was not answered by its cluster");
+        let response = status::response(&problem, waits);
+        audit.answered(response.status());
+        response.map(|body| body.audited(audit))
     }
 }
 
 impl Proxy {
-    /// Who asks, whom, and whether it is there; then the exchange.
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<ProxyBody>, Problem> {
-        let Target { cluster, path_and_query } = path::target(request.uri()).ok_or(Problem::NoCluster)?;
-        let caller = self.0.credentials.identify(&cluster, request.headers())?;
-        let session = self.session(&cluster)?;
-        exchange(&session, &caller, request, path_and_query).await
-    }
-
     fn session(&self, cluster: &ClusterName) -> Result<Arc<AgentSession>, Problem> {
         self.0.sessions.by_name(cluster).ok_or_else(|| Problem::AgentAway(cluster.clone()))
     }
+
+    /// Who asks, and in whose name; refused unless the parent lets them.
+    async fn caller(
+        &self,
+        cluster: &ClusterName,
+        request: &Request<Incoming>,
+        audit: &mut Audit,
+    ) -> Result<Caller, Problem> {
+        let token = bearer(request.headers());
+        let standing = token.map(|token| self.0.credentials.standing(cluster, token));
+        if standing == Some(Standing::Registered) {
+            return Ok(Caller::ClusterApi);
+        }
+        let people = &self.0.people;
+        let shown = request.extensions().get::<https::ClientCertificates>();
+        let mut who = match shown {
+            Some(shown) => people.by_certificate(&shown.0).await?,
+            None => None,
+        };
+        if let (None, Some(token)) = (&who, token) {
+            who = people.by_token(token).await?;
+        }
+        match (who, standing) {
+            (Some(who), _) => {
+                audit.asked_by(&who.name);
+                self.person(cluster, who, request).await
+            }
+            // It may be Cluster API's, whose credential is not registered yet: "not now", never "wrong".
+            (None, Some(Standing::Unknown)) => Err(Problem::AgentAway(cluster.clone())),
+            (None, Some(_)) => Err(Problem::WrongCredential),
+            (None, None) if shown.is_some() => Err(Problem::WrongCredential),
+            (None, None) => Err(Problem::NoCredential),
+        }
+    }
+
+    async fn person(
+        &self,
+        cluster: &ClusterName,
+        who: Arc<User>,
+        request: &Request<Incoming>,
+    ) -> Result<Caller, Problem> {
+        let people = &self.0.people;
+        let verb = verb(request);
+        let right = Right {
+            verb,
+            group: GROUP,
+            resource: "latticeclusters",
+            subresource: "proxy".to_owned(),
+            name: cluster.to_string(),
+            ..Right::default()
+        };
+        if !people.allows(&who, right).await? {
+            return Err(Problem::Forbidden { user: who.name.clone(), verb, cluster: cluster.clone() });
+        }
+        let Some(acts_as) = claims::asked(request.headers())? else {
+            let acts_as = claims::own_name(&who)?;
+            return Ok(Caller::Person { who, acts_as });
+        };
+        for right in claims::rights(&acts_as) {
+            let whom = format!("{} {:?}", right.resource, right.name);
+            if !people.allows(&who, right).await? {
+                return Err(Problem::MayNotImpersonate { user: who.name.clone(), whom });
+            }
+        }
+        Ok(Caller::Person { who, acts_as })
+    }
 }
 
-async fn exchange(
+/// The verb of `latticeclusters/proxy` that a request needs, as Kubernetes has it for `pods/proxy`. Whoever opens a
+/// connection into a pod does more than read, though WebSockets begin with GET.
+fn verb(request: &Request<Incoming>) -> &'static str {
+    let upgrades = request.headers().contains_key(http::header::UPGRADE);
+    match *request.method() {
+        Method::GET | Method::HEAD | Method::OPTIONS if !upgrades => "get",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "create",
+    }
+}
+
+/// An answer that is on its way, and the caller's wish to upgrade.
+type Sent = (Response<ExchangeBody>, Option<PendingUpgrade>);
+
+async fn send(
     session: &AgentSession,
     caller: &Caller,
     mut request: Request<Incoming>,
     path_and_query: http::uri::PathAndQuery,
-) -> Result<Response<ProxyBody>, Problem> {
-    let place = session.exchange_permit().ok_or_else(|| Problem::Busy(session.name().clone()))?;
+) -> Result<Sent, Problem> {
     let upgrade = PendingUpgrade::take(&mut request);
     let (mut head, body) = request.into_parts();
     if body.size_hint().lower() > REQUEST_BODY_BYTES_MAX as u64 {
@@ -88,7 +196,7 @@ async fn exchange(
     }
     head.uri = path_and_query.into();
     head.version = http::Version::HTTP_11;
-    headers::clean_request(&mut head.headers, caller);
+    headers::clean_request(&mut head.headers, caller)?;
     if let Some(upgrade) = &upgrade {
         upgrade.say(&mut head.headers);
     }
@@ -101,30 +209,30 @@ async fn exchange(
         .await
         .map_err(|_| Problem::Silent(session.name().clone()))?
         .map_err(|error| failed(session, &error))?;
-    answer(session, response, upgrade, place)
+    Ok((response, upgrade))
 }
 
 /// The agent's answer on its way to the caller, or both connections joined.
 fn answer(
     session: &AgentSession,
-    mut response: Response<ExchangeBody>,
-    upgrade: Option<PendingUpgrade>,
-    place: OwnedSemaphorePermit,
-) -> Result<Response<ProxyBody>, Problem> {
-    let place = match upgrade {
-        Some(upgrade) => match upgrade.join(&mut response, place) {
-            Ok(()) => return Ok(response.map(|_| ProxyBody::text(Bytes::new()))),
-            Err(place) => place,
-        },
-        None if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            return Err(Problem::Unasked(session.name().clone()));
-        }
-        None => place,
-    };
+    (mut response, upgrade): Sent,
+    place: Place,
+    mut audit: Audit,
+) -> Result<Response<ProxyBody>, (Problem, Audit)> {
+    let code = response.status();
+    audit.answered(code);
+    if code == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(upgrade) = upgrade else { return Err((Problem::Unasked(session.name().clone()), audit)) };
+        upgrade.join(&mut response, move |received, sent| {
+            audit.carried(received, sent);
+            drop((audit, place));
+        });
+        return Ok(response.map(|_| ProxyBody::text(Bytes::new())));
+    }
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers);
     head.version = http::Version::default();
-    Ok(Response::from_parts(head, ProxyBody::exchange(body, place)))
+    Ok(Response::from_parts(head, ProxyBody::exchange(body, place, audit)))
 }
 
 fn failed(session: &AgentSession, error: &transport::Error) -> Problem {

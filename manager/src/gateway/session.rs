@@ -20,8 +20,13 @@ use lattice_protocol::transport::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::Channel;
 
+use super::proxy::Shares;
+
 /// Proxied requests that one agent may have at once. The rest of its streams stay free for commands.
 const EXCHANGES_MAX: usize = STREAMS_MAX as usize - 64;
+
+/// How many of them may be people's: the rest stays free for Cluster API, which repairs the cluster.
+const PEOPLES_EXCHANGES_MAX: usize = EXCHANGES_MAX - 192;
 
 /// Replaced sessions of one agent that may go on until what is open on them has ended. More are cut, the oldest first: an
 /// agent hands over once in hours.
@@ -41,6 +46,8 @@ pub struct AgentSession {
     since: Timestamp,
     generation: u64,
     exchanges: Arc<Semaphore>,
+    /// Those of them that are people's.
+    people: Arc<Shares<String>>,
     /// The agent said that it dials a successor.
     hands_over: AtomicBool,
 }
@@ -157,6 +164,11 @@ impl AgentSession {
         self.session.close(code, why);
     }
 
+    /// Places of people among the agent's exchanges.
+    pub(super) fn people(&self) -> &Arc<Shares<String>> {
+        &self.people
+    }
+
     /// Whether the agent said that the next session of its identity is its own.
     pub(super) fn hands_over(&self) -> bool {
         self.hands_over.load(Ordering::Relaxed)
@@ -188,6 +200,7 @@ impl Sessions {
             since: clock::now(),
             generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1,
             exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)),
+            people: Shares::new(PEOPLES_EXCHANGES_MAX),
             hands_over: AtomicBool::new(false),
             uid: uid.clone(),
             name,

@@ -1,6 +1,7 @@
 //! The whole of it over loopback: enrol, connect, call, proxy; and everybody who is turned away.
 
 mod enrolment;
+mod people;
 mod proxying;
 mod sessions;
 mod world;

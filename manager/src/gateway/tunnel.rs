@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lattice_protocol::clock;
 use lattice_protocol::task::Kind;
-use lattice_protocol::transport::{self, CloseCode, Session, quic, tcp};
+use lattice_protocol::transport::{self, CloseCode, Closed, Session, quic, tcp};
 use tokio::net::TcpListener;
 
 use super::admission::{Admission, Running};
@@ -20,6 +20,9 @@ use crate::store::identity::Unpinned;
 const INCOMING_MAX: usize = 4096;
 /// How often a session's certificate is compared with the wall clock.
 const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the round trip of a session is noted.
+const SAMPLE_EVERY: Duration = Duration::from_secs(15);
 
 /// Pause after a failed accept: usually the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -133,6 +136,7 @@ async fn agent(shaken: Result<Session, transport::Error>, running: Running, from
         Err(error) => {
             let why = words(&error);
             tracing::debug!(%from, why, "a tunnel handshake failed");
+            shared.metrics.agent_disconnected("handshake_failed");
             return shared.events.note(TunnelEvent::HandshakeFailed { uid: None, from, why });
         }
     };
@@ -149,6 +153,7 @@ async fn agent(shaken: Result<Session, transport::Error>, running: Running, from
 /// A session from its admission to its end.
 async fn live(shared: &Shared, session: Arc<AgentSession>, replaced: Option<Arc<AgentSession>>) {
     tracing::info!(cluster.name = %session.name(), from = %session.remote(), "agent connected");
+    shared.metrics.agent_connected(session.transport().as_str());
     // A revocation that came between the check and the admission must not be missed.
     if let Err(unpinned) = shared.identities.pinned(session.identity()) {
         session.close(code(unpinned), &unpinned.to_string());
@@ -164,7 +169,9 @@ async fn live(shared: &Shared, session: Arc<AgentSession>, replaced: Option<Arc<
             session.close(CloseCode::UnknownIdentity, "the certificate has expired");
             session.closed().await
         }
+        never = sampled(shared, &session) => match never {},
     };
+    shared.metrics.agent_disconnected(kind_of_end(&why));
     if shared.sessions.remove(&session) {
         tracing::info!(cluster.name = %session.name(), why = %why, "agent gone");
         let (uid, generation) = (session.uid().clone(), session.generation());
@@ -191,6 +198,28 @@ async fn supersede(shared: &Shared, old: Arc<AgentSession>) {
     }
     old.close(CloseCode::Superseded, "a newer session of this identity took over");
     shared.events.send(TunnelEvent::Superseded { uid: old.uid().clone(), from: old.remote() }).await;
+}
+
+/// Notes the session's round trip from time to time, for as long as it is polled.
+async fn sampled(shared: &Shared, session: &AgentSession) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(SAMPLE_EVERY).await;
+        if let Some(round_trip) = session.round_trip() {
+            shared.metrics.round_trip(session.transport().as_str(), round_trip);
+        }
+    }
+}
+
+/// The kind of a session's end, as one of a few words.
+fn kind_of_end(why: &Closed) -> &'static str {
+    match why {
+        Closed::Here => "closed_here",
+        Closed::Peer { code: CloseCode::Draining, .. } => "agent_stopped",
+        Closed::Peer { .. } => "closed_by_agent",
+        Closed::Silent => "silent",
+        Closed::Forgotten => "agent_restarted",
+        Closed::Broken(_) => "broken",
+    }
 }
 
 fn turn_away(shared: &Shared, session: &Session, from: SocketAddr, unpinned: Unpinned) {

@@ -1,10 +1,14 @@
 //! Upgrades (WebSocket, SPDY: exec, attach, port-forward, cp): after `101` both sides of a proxy carry raw bytes.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
 use crate::task::{self, Kind};
 
@@ -34,33 +38,69 @@ impl PendingUpgrade {
     }
 
     /// Joins both connections when the answer agrees to the upgrade. They carry bytes both ways until both directions
-    /// have ended or one has failed; `held` is dropped then.
-    ///
-    /// # Errors
-    /// Gives `held` back when the answer is an ordinary one.
-    pub fn join<B, T: Send + 'static>(self, response: &mut Response<B>, held: T) -> Result<(), T> {
+    /// have ended or one has failed. `ended` is then told how many bytes came in and went out, also when nothing did.
+    /// Returns false, and does nothing, when the answer is an ordinary one.
+    pub fn join<B>(self, response: &mut Response<B>, ended: impl FnOnce(u64, u64) + Send + 'static) -> bool {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(held);
+            return false;
         }
         let protocol = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
         say(&protocol, response.headers_mut());
         let (inbound, outbound) = (self.inbound, hyper::upgrade::on(response));
         drop(task::spawn("tunnel.upgrade", Kind::Request, async move {
             match tokio::try_join!(inbound, outbound) {
-                Ok((inbound, outbound)) => splice(inbound, outbound).await,
+                Ok((inbound, outbound)) => {
+                    let (received, sent) = splice(inbound, outbound).await;
+                    ended(received, sent);
+                }
                 Err(error) => tracing::debug!(error = %error, "an upgrade was not completed"),
             }
-            drop(held);
         }));
-        Ok(())
+        true
     }
 }
 
-async fn splice(inbound: Upgraded, outbound: Upgraded) {
-    let (mut inbound, mut outbound) = (TokioIo::new(inbound), TokioIo::new(outbound));
-    match copy_bidirectional_with_sizes(&mut inbound, &mut outbound, BUFFER_BYTES, BUFFER_BYTES).await {
-        Ok((sent, received)) => tracing::debug!(sent, received, "an upgraded connection ended"),
-        Err(error) => tracing::debug!(error = %error, "an upgraded connection broke"),
+/// Carries bytes both ways; gives back how many came from, and went to, the inbound side.
+async fn splice(inbound: Upgraded, outbound: Upgraded) -> (u64, u64) {
+    let mut inbound = Counted { io: TokioIo::new(inbound), read: 0, written: 0 };
+    let mut outbound = TokioIo::new(outbound);
+    if let Err(error) = copy_bidirectional_with_sizes(&mut inbound, &mut outbound, BUFFER_BYTES, BUFFER_BYTES).await {
+        tracing::debug!(error = %error, "an upgraded connection broke");
+    }
+    (inbound.read, inbound.written)
+}
+
+/// Counts what goes through, also when it breaks off.
+struct Counted<T> {
+    io: T,
+    read: u64,
+    written: u64,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.read += (buf.filled().len() - before) as u64;
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.written += *written as u64;
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

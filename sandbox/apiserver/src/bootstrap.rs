@@ -49,6 +49,18 @@ pub(crate) fn make(core: &Core) {
     }
     put(
         core,
+        "configmaps",
+        "kube-system",
+        "extension-apiserver-authentication",
+        json!({
+            "kind": "ConfigMap", "apiVersion": "v1",
+            "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+            "data": {"client-ca-file": core.ca},
+        }),
+        &now,
+    );
+    put(
+        core,
         "services",
         "default",
         "kubernetes",

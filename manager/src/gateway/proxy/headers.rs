@@ -7,6 +7,8 @@ use http::header::{
 };
 
 use super::caller::Caller;
+use super::claims;
+use super::status::Problem;
 
 /// Headers of one connection, not of the message (RFC 9110, 7.6.1, and what older software sends).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -25,24 +27,26 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const CLAIMS: [HeaderName; 5] = [AUTHORIZATION, COOKIE, EXPECT, FORWARDED, HOST];
 
 /// Beginnings of headers by which an API server, or a proxy before it, is told who asks.
-const CLAIM_PREFIXES: [&str; 3] = ["impersonate-", "x-remote-", "x-forwarded-"];
+const CLAIM_PREFIXES: [&str; 2] = ["x-remote-", "x-forwarded-"];
 
 /// What the agent sees as the host of every request; it puts its own API server there.
 const AGENT_HOST: HeaderValue = HeaderValue::from_static("kubernetes.default.svc");
 
 /// Takes off whatever speaks of the caller or of its connection, and says who asks in our own words.
-pub(super) fn clean_request(headers: &mut HeaderMap, caller: &Caller) {
+pub(super) fn clean_request(headers: &mut HeaderMap, caller: &Caller) -> Result<(), Problem> {
     remove_hop_by_hop(headers);
     for name in CLAIMS {
         headers.remove(name);
     }
-    let claims = headers.keys().filter(|name| CLAIM_PREFIXES.iter().any(|claim| name.as_str().starts_with(claim)));
+    let claim = |name: &HeaderName| CLAIM_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let claims = headers.keys().filter(|name| claim(name) || claims::is_claim(name));
     for name in claims.cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
     headers.insert(HOST, AGENT_HOST);
     match caller {
-        Caller::ClusterApi => {}
+        Caller::ClusterApi => Ok(()),
+        Caller::Person { acts_as, .. } => claims::write(headers, acts_as),
     }
 }
 
@@ -97,7 +101,7 @@ mod tests {
             ("User-Agent", "kubectl"),
             ("Content-Type", "application/json"),
         ]);
-        clean_request(&mut sent, &Caller::ClusterApi);
+        clean_request(&mut sent, &Caller::ClusterApi).unwrap();
         let mut left: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "content-type", "host", "user-agent"]);

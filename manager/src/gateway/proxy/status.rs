@@ -1,7 +1,7 @@
 //! Answers of the proxy itself, as Kubernetes' API writes them: clients then show the words.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use lattice_protocol::ids::ClusterName;
 use lattice_protocol::limits::{REQUEST_BODY_BYTES_MAX, RESPONSE_HEAD_TIMEOUT};
@@ -13,10 +13,29 @@ use super::body::ProxyBody;
 pub(super) enum Problem {
     #[error("this is the proxy of lattice-manager: use /clusters/<name>/<path of the Kubernetes API>")]
     NoCluster,
-    #[error("a bearer token is needed")]
+    #[error("a bearer token or a client certificate of the parent cluster is needed")]
     NoCredential,
-    #[error("the bearer token is not valid for this cluster")]
+    #[error("the credential is neither valid at the parent cluster nor the one of this cluster's kubeconfig")]
     WrongCredential,
+    /// Also for a cluster that nobody knows.
+    #[error(
+        "user {user:?} may not {verb} latticeclusters/proxy \"{cluster}\" at the parent cluster; \
+         a role with apiGroups [lattice.dev], resources [latticeclusters/proxy], verbs [{verb}] allows it"
+    )]
+    Forbidden { user: String, verb: &'static str, cluster: ClusterName },
+    #[error("user {user:?} may not impersonate {whom} at the parent cluster")]
+    MayNotImpersonate { user: String, whom: String },
+    #[error(
+        "{0:?} is a name of the parent cluster's own and means something else on this cluster: \
+         ask with another user, or impersonate one (--as)"
+    )]
+    Reserved(String),
+    #[error("{0}")]
+    Bad(&'static str),
+    #[error("the parent cluster's API, which vouches for people, does not answer; the request was not sent")]
+    ParentAway,
+    #[error("you have your fair share of requests to cluster {0} under way already; the request was not sent")]
+    FairShare(ClusterName),
     /// Also for a cluster that nobody knows: who has no right to it learns nothing.
     #[error("no agent of cluster {0} is connected; the request was not sent")]
     AgentAway(ClusterName),
@@ -35,7 +54,14 @@ impl Problem {
         match self {
             Self::NoCluster => (StatusCode::NOT_FOUND, "NotFound"),
             Self::NoCredential | Self::WrongCredential => (StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Self::AgentAway(_) | Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            Self::Forbidden { .. } | Self::MayNotImpersonate { .. } | Self::Reserved(_) => {
+                (StatusCode::FORBIDDEN, "Forbidden")
+            }
+            Self::Bad(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::FairShare(_) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Self::AgentAway(_) | Self::Busy(_) | Self::ParentAway => {
+                (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
+            }
             Self::Unasked(_) => (StatusCode::BAD_GATEWAY, "InternalError"),
             Self::Silent(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
@@ -43,9 +69,9 @@ impl Problem {
     }
 }
 
-/// Writes the answer. Never with `Retry-After`: Cluster API's clients would wait for it inside their probe, fail it, and
-/// stay unhealthy for a minute after the agent is back.
-pub(super) fn response(problem: &Problem) -> Response<ProxyBody> {
+/// Writes the answer. `waits` says that the caller may be told to try again in a moment: a person may. Cluster API never
+/// is: its clients would wait for it inside their probe, fail it, and stay unhealthy for a minute after the agent is back.
+pub(super) fn response(problem: &Problem, waits: bool) -> Response<ProxyBody> {
     let (code, reason) = problem.status();
     let body = serde_json::json!({
         "kind": "Status",
@@ -59,6 +85,9 @@ pub(super) fn response(problem: &Problem) -> Response<ProxyBody> {
     let mut response = Response::new(ProxyBody::text(Bytes::from(body.to_string())));
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if waits && matches!(code, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     if code == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lattice\""));
     }

@@ -18,14 +18,17 @@ use lattice_protocol::tls::{self, CaBundle, Credentials};
 use lattice_protocol::token::JoinToken;
 use lattice_protocol::transport::{Incoming as GrpcIncoming, Session, Tag, quic, serve_exchange, tcp};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
+use super::people::People;
 use crate::gateway::{
     AgentManifests, Gateway, GatewayConfig, GatewayParts, ManifestError, ManifestRequest, TokenStanding, TunnelEvent,
 };
+use crate::metrics::Metrics;
 use crate::store::vault::Vault;
 use crate::store::vault::memory::MemoryVault;
 
@@ -35,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct World {
     pub(super) gateway: Gateway,
     pub(super) vault: Arc<MemoryVault>,
+    pub(super) people: Arc<People>,
     pub(super) name: ClusterName,
     pub(super) uid: ClusterUid,
     events: mpsc::Receiver<TunnelEvent>,
@@ -78,11 +82,19 @@ impl World {
             trust_domain: "test.example".parse().unwrap(),
         };
         let (sender, events) = mpsc::channel(256);
+        let people = Arc::new(People::new());
         let as_vault: Arc<dyn Vault> = Arc::clone(&vault) as _;
-        let parts = GatewayParts { vault: as_vault, manifests: Arc::new(Manifests), events: sender };
+        let parts = GatewayParts {
+            vault: as_vault,
+            manifests: Arc::new(Manifests),
+            events: sender,
+            reviewer: Arc::clone(&people) as _,
+            metrics: Metrics::new(),
+        };
         Self {
             gateway: Gateway::start(config, parts).await.unwrap(),
             vault,
+            people,
             name: "backend".parse().unwrap(),
             uid: "0b6c2d1e-9f00-4c8e-8a77-0123456789ab".parse().unwrap(),
             events,
@@ -147,13 +159,27 @@ impl World {
     /// Sends a request and gives the answer with its body still on the way. The client checks the certificate as
     /// `curl --cacert` does: by CA and address.
     pub(super) async fn open(&self, to: SocketAddr, alpn: &[u8], request: Request<Full<Bytes>>) -> Response<Incoming> {
+        self.open_as(to, alpn, request, None).await
+    }
+
+    /// As [`World::open`], with a client certificate.
+    pub(super) async fn open_as(
+        &self,
+        to: SocketAddr,
+        alpn: &[u8],
+        request: Request<Full<Bytes>>,
+        own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> Response<Incoming> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(self.ca().certificates().to_vec());
-        let mut config = rustls::ClientConfig::builder_with_provider(tls::provider())
+        let config = rustls::ClientConfig::builder_with_provider(tls::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match own {
+            Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
+            None => config.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![alpn.to_vec()];
         let tcp = TcpStream::connect(to).await.unwrap();
         let name = rustls_pki_types::ServerName::from(to.ip());
