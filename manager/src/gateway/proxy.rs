@@ -81,7 +81,8 @@ impl https::Answer for Proxy {
         let problem = match answered {
             Ok((sent, session, place)) => match answer(&session, sent, place, audit) {
                 Ok(response) => return response,
-                Err((problem, told)) => {
+                Err(refused) => {
+                    let (problem, told) = *refused;
                     audit = told;
                     problem
                 }
@@ -218,11 +219,11 @@ fn answer(
     (mut response, upgrade): Sent,
     place: Place,
     mut audit: Audit,
-) -> Result<Response<ProxyBody>, (Problem, Audit)> {
+) -> Result<Response<ProxyBody>, Box<(Problem, Audit)>> {
     let code = response.status();
     audit.answered(code);
     if code == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(upgrade) = upgrade else { return Err((Problem::Unasked(session.name().clone()), audit)) };
+        let Some(upgrade) = upgrade else { return Err(Box::new((Problem::Unasked(session.name().clone()), audit))) };
         upgrade.join(&mut response, move |received, sent| {
             audit.carried(received, sent);
             drop((audit, place));

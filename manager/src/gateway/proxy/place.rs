@@ -57,8 +57,7 @@ impl Places {
             return refused("agent_full", Problem::Busy(name.clone()));
         };
         self.metrics.exchanges_open(1);
-        let (_of_agent, _of_cluster, _of_person) = (of_agent, of_cluster, of_person);
-        Ok(Place { _of_agent, _of_cluster, _of_person, metrics: self.metrics.clone() })
+        Ok(Place { _of_agent: of_agent, _of_cluster: of_cluster, _of_person: of_person, metrics: self.metrics.clone() })
     }
 }
 
