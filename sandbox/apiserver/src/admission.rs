@@ -13,6 +13,10 @@ use crate::meta;
 use crate::rest::Write;
 use crate::status::{Cause, Result, Status, Target};
 
+const PRIORITIES: &str = "scheduling.k8s.io/priorityclasses";
+const STORAGE_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+const INGRESS_DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+
 /// What is done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -42,10 +46,67 @@ pub(crate) fn mutate(
     if write.resource.is("", "Pod") {
         pod(core, write, object)?;
     }
-    if write.resource.is("", "Node") {
-        taint(object);
+    match (write.resource.group.as_str(), write.resource.plural.as_str()) {
+        ("", "nodes") => taint(object),
+        ("", "persistentvolumes") => protect(object, "kubernetes.io/pv-protection"),
+        ("", "persistentvolumeclaims") => {
+            default_class(core, object, "storage.k8s.io/storageclasses", STORAGE_DEFAULT, "storageClassName");
+            protect(object, "kubernetes.io/pvc-protection");
+        }
+        ("networking.k8s.io", "ingresses") if !names_class(object) => {
+            default_class(core, object, "networking.k8s.io/ingressclasses", INGRESS_DEFAULT, "ingressClassName");
+        }
+        ("scheduling.k8s.io", "priorityclasses") => only_default(core, write, object)?,
+        _ => {}
     }
     Ok(())
+}
+
+/// Tells whether an ingress names its class in the old way.
+fn names_class(object: &Value) -> bool {
+    json::at(object, &["metadata", "annotations", "kubernetes.io/ingress.class"]).is_some()
+}
+
+/// Volumes and claims that are in use stay.
+fn protect(object: &mut Value, finalizer: &str) {
+    let mut list = json::list(object, &["metadata", "finalizers"]).to_vec();
+    if !list.iter().any(|known| known == finalizer) {
+        list.push(finalizer.into());
+        json::set(object, &["metadata", "finalizers"], Value::Array(list));
+    }
+}
+
+/// Fills in the class that is marked as the default one; of several the newest.
+fn default_class(core: &Core, object: &mut Value, storage: &str, mark: &str, field: &str) {
+    if json::at(object, &["spec", field]).is_some() {
+        return;
+    }
+    let marked = |class: &Value| json::text(class, &["metadata", "annotations", mark]) == "true";
+    let classes = core.builtin_list(storage, "").into_iter().filter(marked);
+    let newest = classes.max_by_key(|class| json::text(class, &["metadata", "creationTimestamp"]).to_owned());
+    if let Some(class) = newest {
+        json::set(object, &["spec", field], meta::name(&class).into());
+    }
+}
+
+/// Only one class of priority is the default one.
+fn only_default(core: &Core, write: &Write<'_>, object: &Value) -> Result<()> {
+    if object["globalDefault"] != true {
+        return Ok(());
+    }
+    let name = meta::name(object);
+    match default_priority(core).filter(|class| meta::name(class) != name) {
+        None => Ok(()),
+        Some(class) => {
+            let known = meta::name(&class);
+            let why = format!("PriorityClass {known} is already marked as default. Only one default can exist");
+            Err(Status::forbidden(&write.resource.target(), name, &why))
+        }
+    }
+}
+
+fn default_priority(core: &Core) -> Option<Value> {
+    core.builtin_list(PRIORITIES, "").into_iter().find(|class| class["globalDefault"] == true)
 }
 
 /// Objects come only into namespaces that are there and stay.
@@ -168,10 +229,16 @@ fn tolerations(object: &mut Value) {
 }
 
 fn priority(core: &Core, write: &Write<'_>, object: &mut Value) -> Result<()> {
-    let class = json::text(object, &["spec", "priorityClassName"]).to_owned();
+    let mut class = json::text(object, &["spec", "priorityClassName"]).to_owned();
+    if class.is_empty()
+        && let Some(default) = default_priority(core)
+    {
+        meta::name(&default).clone_into(&mut class);
+        json::set(object, &["spec", "priorityClassName"], class.as_str().into());
+    }
     let (mut value, mut policy) = (Value::from(0), Value::from("PreemptLowerPriority"));
     if !class.is_empty() {
-        let Some(found) = core.builtin("scheduling.k8s.io/priorityclasses", "", &class) else {
+        let Some(found) = core.builtin(PRIORITIES, "", &class) else {
             let why = format!("no PriorityClass with name {class} was found");
             return Err(Status::forbidden(&write.resource.target(), meta::name(object), &why));
         };

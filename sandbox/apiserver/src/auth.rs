@@ -1,5 +1,6 @@
 //! Who asks, and what they may.
 
+pub(crate) mod impersonation;
 pub(crate) mod rbac;
 pub(crate) mod reviews;
 pub(crate) mod tokens;
@@ -90,37 +91,4 @@ pub(crate) fn authenticate(core: &Core, headers: &http::HeaderMap, peer: Option<
         }
         None => Ok(peer.cloned().unwrap_or_else(User::anonymous)),
     }
-}
-
-/// Puts the user in whose name a request asks in the place of the one who sent it.
-pub(crate) fn impersonate(headers: &http::HeaderMap, user: &User) -> Result<Option<User>> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let name = text("impersonate-user");
-    let groups: Vec<String> =
-        headers.get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok().map(String::from)).collect();
-    let uid = text("impersonate-uid");
-    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (key, value) in headers {
-        if let (Some(key), Ok(value)) = (key.as_str().strip_prefix("impersonate-extra-"), value.to_str()) {
-            extra.entry(crate::options::decode(key, false)).or_default().push(value.to_owned());
-        }
-    }
-    if name.is_empty() {
-        if groups.is_empty() && uid.is_empty() && extra.is_empty() {
-            return Ok(None);
-        }
-        let listed: Vec<String> = groups.iter().map(|group| format!("{group:?}")).collect();
-        let shown =
-            if listed.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{}}}", listed.join(", ")) };
-        return Err(Status::bad_request(format!(
-            "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{shown}, Extra:map[string][]string(nil)}} \
-             without impersonating a user name"
-        )));
-    }
-    let _ = user;
-    if name == ANONYMOUS {
-        return Ok(Some(User { uid, extra, ..User::anonymous() }));
-    }
-    let groups = if groups.is_empty() { User::account_groups(&name).unwrap_or_default() } else { groups };
-    Ok(Some(User { uid, extra, ..User::of(&name, groups) }))
 }

@@ -5,7 +5,7 @@ mod yaml;
 
 pub(crate) use parse::{Parsed, parse};
 use serde_json::{Map, Value};
-pub(crate) use yaml::parse as parse_yaml;
+pub(crate) use yaml::{ERRORS as YAML_ERRORS, parse as parse_yaml};
 
 /// Looks up a nested field.
 pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {

@@ -1,8 +1,11 @@
 //! Whether an applied object fits its schema, in the words in which the real server refuses it.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
 
 use super::fieldset::item_step;
+use crate::field::go_quote;
 use crate::schema::{ListType, Place, Shape};
 
 /// Checks an applied object; answers what is wrong with it.
@@ -18,7 +21,8 @@ pub(crate) fn check(place: Place<'_>, value: &Value) -> Result<(), String> {
 
 fn walk(place: Place<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
     let node = place.node;
-    let mut expected = |what: &str| errors.push(format!("{path}: expected {what}, got {}", shown(value)));
+    let mut expected = |what: &str, got: String| errors.push(format!("{path}: expected {what}, got {got}"));
+    let whole = || format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value));
     match (node.shape, value) {
         (Shape::Object | Shape::Any, Value::Object(_)) => objects(place, value, path, errors),
         (Shape::Array, Value::Array(items)) => lists(place, items, path, errors),
@@ -27,12 +31,12 @@ fn walk(place: Place<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
         | (Shape::Integer | Shape::Number, Value::Number(_))
         | (Shape::Boolean, Value::Bool(_))
         | (Shape::IntOrString | Shape::Any, _) => {}
-        (Shape::Object, _) => expected("map"),
-        (Shape::Array, _) => expected("list"),
+        (Shape::Object, _) => expected("map", format!("&{{{}}}", go_print(value))),
+        (Shape::Array, _) => expected("list", format!("&{{{}}}", go_print(value))),
         (Shape::String, Value::Number(_)) if node.format == "quantity" => {}
-        (Shape::String, _) => expected("string"),
-        (Shape::Integer | Shape::Number, _) => expected("numeric (int or float)"),
-        (Shape::Boolean, _) => expected("boolean"),
+        (Shape::String, _) => expected("string", whole()),
+        (Shape::Integer | Shape::Number, _) => expected("numeric (int or float)", go_type(value).to_owned()),
+        (Shape::Boolean, _) => expected("boolean", whole()),
     }
 }
 
@@ -51,13 +55,10 @@ fn lists(place: Place<'_>, items: &[Value], path: &str, errors: &mut Vec<String>
     for (index, item) in items.iter().enumerate() {
         let (at, step) = match place.list() {
             ListType::Atomic => (format!("{path}[{index}]"), None),
-            ListType::Set | ListType::Map(_) => match item_step(place, item) {
-                Some(step) => (format!("{path}{}", shown_step(&step)), Some(step)),
-                None => {
-                    errors.push(format!(
-                        "{path}: element {index}: associative list with keys has an element that \
-                                         omits key field and doesn't have default value"
-                    ));
+            ListType::Set | ListType::Map(_) => match (unkeyed(place, item), item_step(place, item)) {
+                (None, Some(step)) => (format!("{path}{}", shown_step(&step)), Some(step)),
+                (why, _) => {
+                    errors.push(format!("{path}: element {index}: {}", why.unwrap_or_default()));
                     continue;
                 }
             },
@@ -81,14 +82,65 @@ fn shown_step(step: &str) -> String {
     set.paths().concat()
 }
 
-fn shown(value: &Value) -> &'static str {
+/// Says why an item of a list cannot be told from others.
+fn unkeyed(place: Place<'_>, item: &Value) -> Option<String> {
+    let ListType::Map(keys) = place.list() else { return None };
+    let map = match item {
+        Value::Object(map) => map,
+        Value::Null => return Some("associative list with keys may not have a null element".to_owned()),
+        _ => return Some("associative list with keys may not have non-map elements".to_owned()),
+    };
+    let items = place.items();
+    let has_default = |key: &str| items.field(key).is_some_and(|field| field.node.default.is_some());
+    let missing = keys.iter().find(|key| !map.contains_key(*key) && !has_default(key))?;
+    Some(format!(
+        "associative list with keys has an element that omits key field {missing:?} (and doesn't have default value)"
+    ))
+}
+
+/// Names the type that the real server reads a value as.
+fn go_type(value: &Value) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "float",
-        Value::Number(_) => "int",
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
         Value::String(_) => "string",
-        Value::Array(_) => "list",
-        Value::Object(_) => "map",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+fn in_order(map: &Map<String, Value>) -> BTreeMap<&String, &Value> {
+    map.iter().collect()
+}
+
+/// Writes a value as it would stand in a program.
+fn go_syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::String(text) => go_quote(text),
+        Value::Array(items) => {
+            format!("[]interface {{}}{{{}}}", items.iter().map(go_syntax).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(map) => {
+            let fields = in_order(map).into_iter().map(|(key, item)| format!("{}:{}", go_quote(key), go_syntax(item)));
+            format!("map[string]interface {{}}{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Writes a value as it is printed.
+fn go_print(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_print).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let fields = in_order(map).into_iter().map(|(key, item)| format!("{key}:{}", go_print(item)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
     }
 }

@@ -149,6 +149,11 @@ pub(crate) fn rules(core: &Core, user: &User, namespace: &str) -> Vec<Value> {
 
 /// Words a refusal.
 pub(crate) fn refusal(user: &User, wanted: &Attributes) -> Status {
+    refusal_because(user, wanted, "")
+}
+
+/// Words a refusal that has a reason.
+pub(crate) fn refusal_because(user: &User, wanted: &Attributes, why: &str) -> Status {
     if !wanted.path.is_empty() {
         return Status::new(
             403,
@@ -165,10 +170,14 @@ pub(crate) fn refusal(user: &User, wanted: &Attributes) -> Status {
         "" => "at the cluster scope".to_owned(),
         namespace => format!("in the namespace {namespace:?}"),
     };
-    let why = format!(
+    let mut text = format!(
         "User {:?} cannot {} resource {resource:?} in API group {:?} {scope}",
         user.name, wanted.verb, wanted.group
     );
+    if !why.is_empty() {
+        text = format!("{text}: {why}");
+    }
+    let why = text;
     Status::forbidden(&Target::new(&wanted.group, &wanted.resource), &wanted.name, &why)
 }
 

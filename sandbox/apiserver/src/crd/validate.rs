@@ -1,6 +1,7 @@
 //! Whether a definition may be stored.
 
 mod cel;
+pub(crate) mod client;
 mod structural;
 
 use serde_json::{Value, json};
@@ -13,6 +14,9 @@ use crate::schema::{Node, Shape, crd};
 
 const SCOPES: [&str; 2] = ["Cluster", "Namespaced"];
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+/// How many fields a version may let clients select by.
+const SELECTABLE_MAX: usize = 8;
 const APPROVAL: &str = "api-approved.kubernetes.io";
 
 /// Checks a definition.
@@ -75,6 +79,16 @@ fn group(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
              https://github.com/kubernetes/enhancements/pull/1111"
         );
         out.push(FieldError::required(format!("metadata.annotations[{APPROVAL}]"), detail));
+    } else if protected
+        && old.is_none()
+        && !approval.starts_with("unapproved")
+        && !(approval.contains("://") && approval.parse::<http::Uri>().is_ok())
+    {
+        let detail = format!(
+            "protected groups must have approval annotation {APPROVAL:?} with either a URL or a reason starting with \
+             \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"
+        );
+        out.push(FieldError::invalid_text(format!("metadata.annotations[{APPROVAL}]"), approval, detail));
     }
 }
 
@@ -96,6 +110,12 @@ fn names_of(spec: &Value, out: &mut Vec<FieldError>) {
             };
             FieldError::invalid_text(field.clone(), text, error)
         }));
+    }
+    for (index, category) in json::list(spec, &["names", "categories"]).iter().enumerate() {
+        let category = category.as_str().unwrap_or_default();
+        for error in names::label_1035(category) {
+            out.push(FieldError::invalid_text(format!("spec.names.categories[{index}]"), category, error));
+        }
     }
     let text = |key: &str| json::text(spec, &["names", key]).to_owned();
     if !text("kind").is_empty() && text("kind") == text("listKind") {
@@ -133,6 +153,7 @@ fn versions(object: &Value, out: &mut Vec<FieldError>) {
         for error in names::label_1035(name) {
             out.push(FieldError::invalid_text(format!("spec.versions[{index}].name"), name, error));
         }
+        deprecation(version, &format!("spec.versions[{index}].deprecationWarning"), out);
     }
     if !unique {
         out.push(FieldError::invalid("spec.versions", &shown(versions), "must contain unique version names"));
@@ -159,8 +180,8 @@ fn versions(object: &Value, out: &mut Vec<FieldError>) {
             None => out.push(FieldError::required(format!("spec.versions[{index}].schema.openAPIV3Schema"), "")),
             Some(schema) => {
                 let path = at(same("schema"), "validation.openAPIV3Schema", "schema.openAPIV3Schema");
-                structural::check(schema, &path, out);
-                cel::check(schema, &path, out);
+                let sound = structural::check(schema, &path, out);
+                cel::check(schema, &path, sound, out);
                 let path = at(same("selectableFields"), "selectableFields", "selectableFields");
                 selectable(schema, version, &path, out);
             }
@@ -171,6 +192,24 @@ fn versions(object: &Value, out: &mut Vec<FieldError>) {
             out,
         );
         scale(version, &at(same("subresources"), "subresources.scale", "subresources.scale"), out);
+    }
+}
+
+fn deprecation(version: &Value, field: &str, out: &mut Vec<FieldError>) {
+    let Some(text) = version.get("deprecationWarning").and_then(Value::as_str) else { return };
+    let mut say = |detail: &str| out.push(FieldError::invalid_text(field, text, detail));
+    if version["deprecated"] != true {
+        say("can only be set for deprecated versions");
+        return;
+    }
+    if text.len() > 256 {
+        say("must be <= 256 characters long");
+    }
+    if text.is_empty() {
+        say("must not be an empty string");
+    }
+    if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
+        say(&format!("must only contain printable UTF-8 characters; non-printable character found at index {at}"));
     }
 }
 
@@ -196,19 +235,49 @@ fn conversion(spec: &Value, out: &mut Vec<FieldError>) {
     let strategy = json::text(spec, &["conversion", "strategy"]);
     let webhook = json::at(spec, &["conversion", "webhook"]);
     match strategy {
-        "None" => {}
+        "None" => {
+            let detail = "should not be set when strategy is not set to Webhook";
+            if webhook.is_some_and(|webhook| webhook.get("clientConfig").is_some_and(Value::is_object)) {
+                out.push(FieldError::forbidden("spec.conversion.webhookClientConfig", detail));
+            }
+            if webhook.is_some_and(|webhook| !json::list(webhook, &["conversionReviewVersions"]).is_empty()) {
+                out.push(FieldError::forbidden("spec.conversion.conversionReviewVersions", detail));
+            }
+        }
         "Webhook" => {
-            if webhook.and_then(|webhook| webhook.get("clientConfig")).is_none() {
-                let detail = "required when strategy is set to Webhook";
-                out.push(FieldError::required("spec.conversion.webhookClientConfig", detail));
+            let at = "spec.conversion.webhookClientConfig";
+            match webhook.and_then(|webhook| webhook.get("clientConfig")) {
+                None => out.push(FieldError::required(at, "required when strategy is set to Webhook")),
+                Some(config) => client::check(config, at, out),
             }
-            if webhook.is_none_or(|webhook| json::list(webhook, &["conversionReviewVersions"]).is_empty()) {
-                out.push(FieldError::required("spec.conversion.conversionReviewVersions", ""));
-            }
+            let versions =
+                webhook.map(|webhook| json::list(webhook, &["conversionReviewVersions"])).unwrap_or_default();
+            review_versions(versions, out);
         }
         other => {
             out.push(FieldError::not_supported("spec.conversion.strategy", &Value::from(other), &["None", "Webhook"]));
         }
+    }
+}
+
+fn review_versions(versions: &[Value], out: &mut Vec<FieldError>) {
+    let at = "spec.conversion.conversionReviewVersions";
+    if versions.is_empty() {
+        out.push(FieldError::required(at, ""));
+        return;
+    }
+    for (index, version) in versions.iter().enumerate() {
+        let text = version.as_str().unwrap_or_default();
+        let field = format!("{at}[{index}]");
+        if versions[..index].contains(version) {
+            out.push(FieldError::invalid_text(field, text, "duplicate version"));
+            continue;
+        }
+        let errors = names::label_1035(text).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text(field.clone(), text, error)));
+    }
+    if !versions.iter().any(|version| version == "v1" || version == "v1beta1") {
+        out.push(FieldError::invalid(at, &Value::from(versions), "must include at least one of v1, v1beta1"));
     }
 }
 
@@ -225,6 +294,11 @@ fn columns(version: &Value, path: &str, out: &mut Vec<FieldError>) {
         } else if !COLUMN_TYPES.contains(&kind) {
             let detail = format!("must be one of {}", COLUMN_TYPES.join(","));
             out.push(FieldError::invalid_text(format!("{at}.type"), kind, detail));
+        }
+        let format = json::text(column, &["format"]);
+        if !format.is_empty() && !COLUMN_FORMATS.contains(&format) {
+            let detail = format!("must be one of {}", COLUMN_FORMATS.join(","));
+            out.push(FieldError::invalid_text(format!("{at}.format"), format, detail));
         }
         let json_path = json::text(column, &["jsonPath"]);
         if json_path.is_empty() {
@@ -262,29 +336,57 @@ fn scale(version: &Value, path: &str, out: &mut Vec<FieldError>) {
 
 fn selectable(schema: &Value, version: &Value, path: &str, out: &mut Vec<FieldError>) {
     let node = crd::compile(schema);
+    let mut seen: Vec<&str> = Vec::new();
     for (index, field) in json::list(version, &["selectableFields"]).iter().enumerate() {
         let at = format!("{path}[{index}].jsonPath");
         let text = json::text(field, &["jsonPath"]);
-        let steps: Vec<&str> = text.trim_start_matches('.').split('.').collect();
         if text.is_empty() {
             out.push(FieldError::required(at, ""));
-        } else if steps.first() == Some(&"metadata") {
-            out.push(FieldError::invalid_text(at, text, "must not point to fields in metadata"));
-        } else {
-            match declared(&node, &steps) {
-                None => {
-                    let detail = "is an invalid path: does not refer to a valid field";
-                    out.push(FieldError::invalid_text(at, text, detail));
+            continue;
+        }
+        let found = match steps(text).and_then(|steps| {
+            let found = declared(&node, &steps).ok_or("does not refer to a valid field".to_owned())?;
+            Ok((steps, found))
+        }) {
+            Ok((steps, found)) => {
+                if steps.first() == Some(&"metadata") {
+                    out.push(FieldError::invalid_text(at.clone(), text, "must not point to fields in metadata"));
                 }
-                Some(found) if !matches!(found.shape, Shape::String | Shape::Boolean | Shape::Integer) => {
-                    let detail = "must point to a field of type string, boolean or integer. Enum string fields and \
-                                  strings with formats are allowed.";
-                    out.push(FieldError::invalid_text(at, text, detail));
-                }
-                Some(_) => {}
+                found
             }
+            Err(why) => {
+                out.push(FieldError::invalid_text(at, text, format!("is an invalid path: {why}")));
+                continue;
+            }
+        };
+        if !matches!(found.shape, Shape::String | Shape::Boolean | Shape::Integer) {
+            let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings \
+                          with formats are allowed.";
+            out.push(FieldError::invalid_text(at.clone(), text, detail));
+        }
+        if seen.contains(&text) {
+            out.push(FieldError::duplicate(at, &Value::from(text)));
+        } else {
+            seen.push(text);
         }
     }
+    if seen.len() > SELECTABLE_MAX {
+        out.push(FieldError::too_many(path, seen.len(), SELECTABLE_MAX as u64));
+    }
+}
+
+/// Takes a path of plain fields apart.
+fn steps(path: &str) -> Result<Vec<&str>, String> {
+    if path.contains('[') {
+        return Err("array notation is not allowed".to_owned());
+    }
+    let Some(rest) = path.strip_prefix('.') else {
+        return Err(format!("expected [ or . but got: {}", path.split('.').next().unwrap_or_default()));
+    };
+    if rest.is_empty() || rest.ends_with('.') {
+        return Err("unexpected end of JSON path".to_owned());
+    }
+    Ok(rest.split('.').collect())
 }
 
 fn declared<'a>(node: &'a Node, steps: &[&str]) -> Option<&'a Node> {

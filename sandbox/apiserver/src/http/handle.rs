@@ -11,7 +11,7 @@ use super::method;
 use super::path::{Asked, Target};
 use super::respond::{self, Answer};
 use super::{Request, Response};
-use crate::auth::{self, User, rbac, reviews};
+use crate::auth::{self, User, impersonation, rbac, reviews};
 use crate::core::Core;
 use crate::discovery;
 use crate::faults::{self, Dropped, Effect};
@@ -81,11 +81,10 @@ impl Call<'_> {
     async fn answer(&mut self, body: super::Body, accepted: &mut Accepted) -> Result<Answer> {
         let peer = self.parts.extensions.get::<Peer>().map(|peer| &peer.0);
         let mut user = auth::authenticate(self.core, &self.parts.headers, peer)?;
-        if let Some(other) = auth::impersonate(&self.parts.headers, &user)? {
-            self.may_impersonate(&user)?;
-            user = other;
-        }
         let attributes = self.asked.attributes();
+        if let Some(wanted) = impersonation::wanted(&self.parts.headers)? {
+            user = impersonation::check(self.core, &user, &wanted, &attributes)?;
+        }
         if !rbac::decide(self.core, &user, &attributes).allowed {
             return Err(rbac::refusal(&user, &attributes));
         }
@@ -95,25 +94,6 @@ impl Call<'_> {
             None if self.asked.path.starts_with("/faults") => self.faults(&read(body).await?),
             None => self.path(accepted),
         }
-    }
-
-    fn may_impersonate(&self, user: &User) -> Result<()> {
-        if user.groups.iter().any(|group| group == auth::MASTERS) {
-            return Ok(());
-        }
-        let mut attributes = self.asked.attributes();
-        let named = self.header("impersonate-user").to_owned();
-        let wanted = rbac::Attributes {
-            verb: "impersonate".to_owned(),
-            resource: "users".to_owned(),
-            name: named,
-            ..rbac::Attributes::default()
-        };
-        if rbac::decide(self.core, user, &wanted).allowed {
-            return Ok(());
-        }
-        attributes.verb = format!("impersonate-on:user-info:{}", attributes.verb);
-        Err(rbac::refusal(user, &attributes))
     }
 
     fn check_timeout(&self) -> Result<()> {

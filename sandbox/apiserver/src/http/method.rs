@@ -10,6 +10,10 @@ pub(crate) fn check(method: &str, resource: &Resource, target: &Target) -> Resul
     let one = !target.name.is_empty();
     if target.namespace.is_empty() == resource.namespaced && !target.watch {
         let lists_all = resource.namespaced && !one && method == "GET";
+        // Such a path is none at all, except that of all objects, which takes only a list.
+        if resource.namespaced && one && !custom {
+            return Err(Status::no_resource());
+        }
         if resource.namespaced && !lists_all {
             return Err(if custom { Status::page_not_found() } else { Status::method_not_allowed() });
         }
@@ -42,6 +46,8 @@ pub(crate) fn check(method: &str, resource: &Resource, target: &Target) -> Resul
         ("GET", true) => "get",
         ("GET", false) => "list",
         ("POST", false) => "create",
+        // Custom resources are created below any name: the body's counts.
+        ("POST", true) if custom => "create",
         ("PUT", true) => "update",
         ("PATCH", true) => "patch",
         ("DELETE", true) => "delete",

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use super::parse::Parsed;
 
+/// How the list of keys that came twice begins.
+pub(crate) const ERRORS: &str = "yaml: unmarshal errors:\n  ";
+
 /// Reads one YAML document; JSON is YAML too.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     if let Ok(parsed) = super::parse(bytes) {
@@ -21,7 +24,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
 fn again(text: &str) -> Result<Parsed, ()> {
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
     let value = serde_saphyr::from_str_with_options::<Value>(text, options).map_err(|_| ())?;
-    Ok(Parsed { value, duplicates: duplicates(text) })
+    let found = duplicates(text);
+    let duplicates = if found.is_empty() { Vec::new() } else { vec![format!("{ERRORS}{}", found.join("\n  "))] };
+    Ok(Parsed { value, duplicates })
 }
 
 /// Finds keys of block mappings that came twice, as `line N: key "x" already set in map`.

@@ -46,7 +46,7 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
     let mut warnings: Vec<String> = meta::dedup_owners(&mut object).into_iter().collect();
     meta::on_create(&mut object, &now);
     admission::mutate(core, write, Operation::Create, None, &mut object)?;
-    strategy::prepare::create(core, resource, &mut object);
+    strategy::prepare::create(core, write.user, resource, &mut object);
     if let Some(status) = decode::wrong_kind(resource, &object) {
         return Err(status);
     }

@@ -188,15 +188,19 @@ pub(crate) fn admit(
     if object.get("metadata").is_none_or(|meta| !meta.is_object()) {
         json::set(object, &["metadata"], serde_json::json!({}));
     }
-    let found: Vec<String> = duplicates
-        .iter()
-        .map(|field| format!("duplicate field {field:?}"))
-        .chain(unknown.iter().map(|field| format!("unknown field {field:?}")))
-        .collect();
+    let found: Vec<String> =
+        duplicates
+            .iter()
+            .map(|field| {
+                if field.starts_with(json::YAML_ERRORS) { field.clone() } else { format!("duplicate field {field:?}") }
+            })
+            .chain(unknown.iter().map(|field| format!("unknown field {field:?}")))
+            .collect();
     match validation {
         FieldValidation::Strict if !found.is_empty() => Err(Unreadable::Strict(found)),
         FieldValidation::Warn => {
-            warnings.extend(found);
+            // A text of several lines fits into no header.
+            warnings.extend(found.into_iter().filter(|text| !text.chars().any(char::is_control)));
             Ok(())
         }
         _ => Ok(()),

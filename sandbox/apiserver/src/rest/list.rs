@@ -45,7 +45,8 @@ pub(crate) struct Listed {
     pub(crate) remaining: Option<usize>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Token {
     v: String,
     rv: u64,
@@ -105,7 +106,9 @@ pub(crate) async fn list(
 ) -> Result<Listed> {
     let asked = revision(&options.resource_version)?;
     let (at, objects, after) = if options.continue_at.is_empty() {
-        if options.exact {
+        // A page of a version is a page of exactly that version.
+        let exact = options.exact || (options.limit > 0 && asked != 0 && !options.not_older);
+        if exact {
             let now = core.store.revision();
             if asked > now {
                 return Err(too_large(asked, now));
@@ -125,7 +128,9 @@ pub(crate) async fn list(
     } else {
         continued(core, resource, selection, options, asked)?
     };
-    Ok(page(resource, selection, options, at, objects, &after))
+    // Whoever takes whatever the server has gets all of it at once.
+    let limit = if options.resource_version == "0" { 0 } else { options.limit };
+    Ok(page(resource, selection, limit, at, objects, &after))
 }
 
 fn continued(
@@ -135,20 +140,50 @@ fn continued(
     options: &ListOptions,
     asked: u64,
 ) -> Result<(u64, Vec<Arc<Stored>>, String)> {
+    let token = decode(&options.continue_at)
+        .map_err(|why| Status::bad_request(format!("invalid continue token: continue key is not valid{why}")))?;
     if asked != 0 {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
-    let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-        .decode(options.continue_at.trim_end_matches('='))
-        .map_err(|error| bad(&error.to_string()))?;
-    let token: Token = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
     match core.store.list_at(&resource.storage, &selection.namespace, token.rv) {
         Ok(objects) => Ok((token.rv, objects, token.start)),
         Err(Miss::TooOld(_) | Miss::Exists | Miss::Changed) => Err(expired(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list \
              without the continue parameter.",
         )),
+    }
+}
+
+/// Reads where a list goes on; what is wrong with it follows the same words each time.
+fn decode(text: &str) -> std::result::Result<Token, String> {
+    let alphabet = base64::alphabet::URL_SAFE;
+    let config = base64::engine::GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone);
+    let bytes = base64::engine::GeneralPurpose::new(&alphabet, config).decode(text).map_err(|error| {
+        let at = match error {
+            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+            base64::DecodeError::InvalidLength(_) => text.len() / 4 * 4,
+            base64::DecodeError::InvalidPadding => text.find('=').unwrap_or(text.len()),
+        };
+        format!(": illegal base64 data at input byte {at}")
+    })?;
+    if let Some(first) = bytes.first().filter(|first| !first.is_ascii() || first.is_ascii_control()) {
+        let shown = match char::from(*first) {
+            c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        };
+        return Err(format!(": invalid character '{shown}' looking for beginning of value"));
+    }
+    let parsed = crate::json::parse(&bytes).map_err(|error| format!(": {error}"))?;
+    let token: Token = serde_json::from_value(parsed.value).map_err(|error| format!(": {error}"))?;
+    match &token {
+        Token { v, .. } if v != "meta.k8s.io/v1" => {
+            Err(format!(": server does not recognize this encoded version {v}"))
+        }
+        Token { rv: 0, .. } => Err(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)".to_owned()),
+        Token { start, .. } if start.is_empty() => Err(": encoded start key empty (version meta.k8s.io/v1)".to_owned()),
+        _ => Ok(token),
     }
 }
 
@@ -159,7 +194,7 @@ fn sort_key(stored: &Stored) -> String {
 fn page(
     resource: &Resource,
     selection: &Selection,
-    options: &ListOptions,
+    limit: usize,
     at: u64,
     objects: Vec<Arc<Stored>>,
     after: &str,
@@ -172,7 +207,7 @@ fn page(
         if !after.is_empty() && *key <= *after {
             continue;
         }
-        if options.limit > 0 && items.len() == options.limit {
+        if limit > 0 && items.len() == limit {
             rest += 1;
             if selection.selects() {
                 let object = serve::served(resource, &stored);

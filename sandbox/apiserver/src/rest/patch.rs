@@ -92,13 +92,16 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
         json::parse_yaml(bytes).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     if write.options.validation == FieldValidation::Strict && !duplicates.is_empty() {
         let all = duplicates.join("\n  ");
+        let all = all.trim_start_matches(json::YAML_ERRORS);
         return Err(Status::bad_request(format!(
             "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {all}"
         )));
     }
     check_applied(resource, &applied)?;
+    let sent_namespace = meta::namespace(&applied).to_owned();
     update::check_place(write, &mut applied)?;
-    let shown = format!("/{}; {}/{}, Kind={}", write.name, resource.group, resource.version, resource.kind);
+    let shown =
+        format!("{sent_namespace}/{}; {}/{}, Kind={}", write.name, resource.group, resource.version, resource.kind);
     let sent_revision = json::text(&applied, &["metadata", "resourceVersion"]).to_owned();
     let check = || {
         typecheck::check(Place::of(resource.node()), &applied)

@@ -106,9 +106,16 @@ impl Reader<'_> {
         }
         if typed {
             map.retain(|_, item| !item.is_null());
+        } else if node.values.as_ref().is_some_and(|values| is_text(values.node())) {
+            map.values_mut().filter(|item| item.is_null()).for_each(|item| *item = Value::from(""));
         }
         Ok(())
     }
+}
+
+/// Tells a plain text, which is empty where null was sent.
+fn is_text(node: &Node) -> bool {
+    node.shape == Shape::String && node.format.is_empty()
 }
 
 fn segment(path: &[String], key: &str) -> String {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::auth::User;
 use crate::core::Core;
 use crate::json;
 use crate::kinds::{EXTENSIONS, Resource};
@@ -12,7 +13,7 @@ use crate::{crd, strategy};
 const STATUS_ON_CREATE: [&str; 2] = ["nodes", "events"];
 
 /// Prepares a new object.
-pub(crate) fn create(core: &Core, resource: &Resource, object: &mut Value) {
+pub(crate) fn create(core: &Core, user: &User, resource: &Resource, object: &mut Value) {
     if strategy::has_generation(resource) {
         json::set(object, &["metadata", "generation"], 1.into());
     }
@@ -30,8 +31,12 @@ pub(crate) fn create(core: &Core, resource: &Resource, object: &mut Value) {
         }
         ("", "persistentvolumeclaims" | "persistentvolumes") => {
             json::set(object, &["status", "phase"], "Pending".into());
+            if resource.plural == "persistentvolumes" {
+                json::set(object, &["status", "lastPhaseTransitionTime"], core.now().into());
+            }
         }
         ("", "services") => crate::services::allocate(core, None, object),
+        ("certificates.k8s.io", "certificatesigningrequests") => requested_by(user, object),
         ("apps", "daemonsets") => template_generation(object, 1),
         ("batch", "jobs") => super::defaults::job_labels(object),
         (EXTENSIONS, "customresourcedefinitions") => crd::prepare_create(object),
@@ -40,6 +45,31 @@ pub(crate) fn create(core: &Core, resource: &Resource, object: &mut Value) {
     if !resource.is_custom() {
         crate::schema::typed::normalise(resource.node(), object);
         super::defaults::apply(resource, object);
+    }
+}
+
+/// A request for a certificate tells who made it.
+fn requested_by(user: &User, object: &mut Value) {
+    let Value::Object(own) = user.to_value() else { return };
+    for key in ["username", "uid", "groups", "extra"] {
+        match own.get(key) {
+            Some(value) => json::set(object, &["spec", key], value.clone()),
+            None => {
+                json::remove(object, &["spec", key]);
+            }
+        }
+    }
+}
+
+/// Fills in when a request was approved or denied.
+fn decided(now: &str, new: &mut Value) {
+    let Some(Value::Array(conditions)) = new.pointer_mut("/status/conditions") else { return };
+    for condition in conditions.iter_mut() {
+        for key in ["lastUpdateTime", "lastTransitionTime"] {
+            if condition.get(key).is_none_or(Value::is_null) {
+                condition[key] = now.into();
+            }
+        }
     }
 }
 
@@ -61,7 +91,10 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Va
             new["metadata"] = meta;
             json::set(new, &["spec", "finalizers"], finalizers);
         }
-        "approval" => json::carry(old, new, &["spec"]),
+        "approval" => {
+            json::carry(old, new, &["spec"]);
+            decided(&core.now(), new);
+        }
         _ => main(core, resource, old, new),
     }
     if !resource.is_custom() {

@@ -1,11 +1,14 @@
 //! Whether an object may be stored.
 
 mod config;
+mod labels;
 mod nodes;
+mod numbers;
 mod others;
 mod pods;
 mod rbac;
 mod services;
+mod volumes;
 mod webhooks;
 mod workloads;
 
@@ -40,6 +43,9 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
     match resource.custom() {
         Some(_) => out.extend(custom(resource, new, Some(old))),
         None if subresource.is_empty() => out.extend(builtin(core, resource, new, Some(old))),
+        None if subresource == "status" && resource.plural == "poddisruptionbudgets" => {
+            out.extend(others::budget_status(new));
+        }
         None if subresource == "status" => out.extend(workloads::status(resource, new)),
         None => {}
     }

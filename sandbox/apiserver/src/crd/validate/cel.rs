@@ -1,8 +1,10 @@
 //! Whether a definition's CEL rules can be evaluated, and at what cost.
 
-use kube_cel::cel::Program;
-use kube_cel::cel::common::ast::{Expr, IdedExpr, LiteralValue};
+mod types;
+
+use kube_cel::cel::common::ast::{Expr, IdedExpr};
 use serde_json::{Value, json};
+use types::{Type, compile};
 
 use crate::field::FieldError;
 use crate::json;
@@ -27,13 +29,17 @@ struct Place {
     uncorrelated: Option<String>,
     /// How often the rule is evaluated on one object.
     times: f64,
+    /// The schema is that of whole objects.
+    root: bool,
+    /// The schema is good enough for its rules to be looked at.
+    sound: bool,
 }
 
 /// Checks all rules of a schema.
-pub(super) fn check(schema: &Value, path: &str, out: &mut Vec<FieldError>) {
+pub(super) fn check(schema: &Value, path: &str, sound: bool, out: &mut Vec<FieldError>) {
     let mut total = 0.0;
     let mut costly = Vec::new();
-    let place = Place { path: path.to_owned(), uncorrelated: None, times: 1.0 };
+    let place = Place { path: path.to_owned(), uncorrelated: None, times: 1.0, root: true, sound };
     walk(schema, &place, &mut total, &mut costly, out);
     if total > TOTAL_BUDGET * MARGIN {
         for rule in costly {
@@ -63,7 +69,14 @@ fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>
         }
     }
     for (key, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        let place = Place { path: format!("{}.properties[{key}]", place.path), ..place.clone() };
+        let whole = inner.get("x-kubernetes-embedded-resource").is_some_and(|set| *set == true);
+        let atomic = json::text(schema, &["x-kubernetes-map-type"]) == "atomic";
+        let place = Place {
+            path: format!("{}.properties[{key}]", place.path),
+            root: whole,
+            uncorrelated: place.uncorrelated.clone().or_else(|| atomic.then(|| place.path.clone())),
+            ..place.clone()
+        };
         walk(inner, &place, total, costly, out);
     }
     let limit = |key: &str| schema.get(key).and_then(Value::as_f64).unwrap_or(ITEMS_UNBOUNDED);
@@ -73,6 +86,8 @@ fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>
             path: format!("{}.items", place.path),
             uncorrelated: place.uncorrelated.clone().or_else(|| (!map).then(|| place.path.clone())),
             times: place.times * limit("maxItems"),
+            root: false,
+            sound: place.sound,
         };
         walk(inner, &place, total, costly, out);
     }
@@ -80,6 +95,7 @@ fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>
         let place = Place {
             path: format!("{}.additionalProperties", place.path),
             times: place.times * limit("maxProperties"),
+            root: false,
             ..place.clone()
         };
         walk(inner, &place, total, costly, out);
@@ -88,32 +104,45 @@ fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>
 
 /// Checks one rule; answers what it costs.
 fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<FieldError>) -> f64 {
-    let text = json::text(rule, &["rule"]);
-    if text.trim().is_empty() {
-        out.push(FieldError::required(format!("{at}.rule"), "rule is not specified"));
+    let known = out.len();
+    words(rule, at, out);
+    field_path(schema, rule, at, out);
+    if out.len() > known || !place.sound {
         return 0.0;
     }
-    let reason = json::text(rule, &["reason"]);
-    if !reason.is_empty() && !REASONS.contains(&reason) {
-        out.push(FieldError::not_supported(format!("{at}.reason"), &Value::from(reason), &REASONS));
-    }
-    field_path(schema, rule, at, out);
-    let program = match Program::compile(text) {
-        Ok(program) => program,
-        Err(error) => {
-            let detail = format!("compilation failed: {error}");
-            out.push(FieldError::invalid(format!("{at}.rule"), &shown(rule), detail));
+    let text = json::text(rule, &["rule"]);
+    let wrong = |key: &str, detail: String| FieldError::invalid(format!("{at}.{key}"), &shown(rule), detail);
+    let program = match compile(text, schema, place.root) {
+        Ok((program, kind)) => {
+            if !matches!(kind, Type::Bool | Type::Dyn) {
+                out.push(wrong("rule", "cel expression must evaluate to a bool".to_owned()));
+                return 0.0;
+            }
+            program
+        }
+        Err(why) => {
+            out.push(wrong("rule", format!("compilation failed: {why}")));
             return 0.0;
         }
     };
-    if is_bool(program.expression()) == Some(false) {
-        out.push(FieldError::invalid(format!("{at}.rule"), &shown(rule), "cel expression must evaluate to a bool"));
-        return 0.0;
+    let own = json::text(rule, &["messageExpression"]);
+    if !own.is_empty() {
+        match compile(own, schema, place.root) {
+            Ok((_, Type::String | Type::Dyn)) => {}
+            Ok(_) => {
+                out.push(wrong("messageExpression", "messageExpression must evaluate to a string".to_owned()));
+            }
+            Err(why) => out.push(wrong("messageExpression", format!("messageExpression compilation failed: {why}"))),
+        }
     }
     let old = program.references().variables().contains(&"oldSelf");
     if let (true, Some(within)) = (old, &place.uncorrelated) {
         let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
         out.push(FieldError::invalid_text(format!("{at}.rule"), text, detail));
+    }
+    if let (false, Some(optional)) = (old, rule.get("optionalOldSelf").filter(|set| !set.is_null())) {
+        let detail = "may not be set if oldSelf is not used in rule";
+        out.push(FieldError::invalid(format!("{at}.optionalOldSelf"), optional, detail));
     }
     let alone = nested(program.expression(), schema);
     // A rule without an unbounded loop of its own is never too dear by this rough estimate, wherever it stands.
@@ -123,6 +152,39 @@ fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<Fiel
         out.push(FieldError::forbidden(format!("{at}.rule"), detail));
     }
     cost
+}
+
+/// Checks what a rule says beside its expressions.
+fn words(rule: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let text = |key: &str| json::text(rule, &[key]);
+    let (expression, message) = (text("rule").trim(), text("message"));
+    let lines = |text: &str| text.contains(['\n', '\r']);
+    if expression.is_empty() {
+        out.push(FieldError::required(format!("{at}.rule"), "rule is not specified"));
+    } else if !message.is_empty() && message.trim().is_empty() {
+        out.push(FieldError::invalid_text(format!("{at}.message"), message, "must be non-empty if specified"));
+    } else if lines(message.trim()) {
+        out.push(FieldError::invalid_text(format!("{at}.message"), message, "must not contain line breaks"));
+    } else if lines(expression) && message.is_empty() {
+        let detail = "message must be specified if rule contains line breaks";
+        out.push(FieldError::required(format!("{at}.message"), detail));
+    }
+    let own = text("messageExpression");
+    if !own.is_empty() && own.trim().is_empty() {
+        let detail = "messageExpression must be non-empty if specified";
+        out.push(FieldError::required(format!("{at}.messageExpression"), detail));
+    }
+    let reason = text("reason");
+    if !reason.is_empty() && !REASONS.contains(&reason) {
+        out.push(FieldError::not_supported(format!("{at}.reason"), &Value::from(reason), &REASONS));
+    }
+    let path = text("fieldPath");
+    if !path.is_empty() && path.trim().is_empty() {
+        out.push(FieldError::invalid_text(format!("{at}.fieldPath"), path, "must be non-empty if specified"));
+    }
+    if lines(path) {
+        out.push(FieldError::invalid_text(format!("{at}.fieldPath"), path, "must not contain line breaks"));
+    }
 }
 
 /// Writes a rule as error texts quote it.
@@ -146,22 +208,6 @@ fn field_path(schema: &Value, rule: &Value, at: &str, out: &mut Vec<FieldError>)
     });
     if found.is_none() || !path.starts_with(['.', '[']) {
         out.push(FieldError::invalid_text(format!("{at}.fieldPath"), path, "must be a valid path"));
-    }
-}
-
-/// Tells whether an expression is a truth value; nothing where only its types could tell.
-fn is_bool(expression: &IdedExpr) -> Option<bool> {
-    match &expression.expr {
-        Expr::Literal(LiteralValue::Boolean(_)) => Some(true),
-        Expr::Literal(_) | Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => Some(false),
-        Expr::Select(select) if select.test => Some(true),
-        Expr::Call(call) => match call.func_name.as_str() {
-            "_+_" | "_-_" | "_*_" | "_/_" | "_%_" | "-_" | "size" | "string" | "int" | "uint" | "double" | "bytes"
-            | "timestamp" | "duration" | "quantity" | "split" | "lowerAscii" | "upperAscii" | "trim" => Some(false),
-            "_?_:_" => call.args.get(1).and_then(is_bool),
-            _ => None,
-        },
-        _ => None,
     }
 }
 

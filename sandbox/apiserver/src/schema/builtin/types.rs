@@ -57,6 +57,7 @@ const ROOTS: &[Root] = roots![
     api::batch::v1::CronJob,
     api::batch::v1::Job,
     api::autoscaling::v1::Scale,
+    api::autoscaling::v1::HorizontalPodAutoscaler,
     api::autoscaling::v2::HorizontalPodAutoscaler,
     api::certificates::v1::CertificateSigningRequest,
     api::coordination::v1::Lease,

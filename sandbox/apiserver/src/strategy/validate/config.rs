@@ -83,6 +83,10 @@ pub(super) fn secret(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if size > DATA_MAX {
         out.push(FieldError::too_long("data", DATA_MAX));
     }
+    if let Some((key, why)) = not_json(object) {
+        let redacted = "<secret contents redacted>";
+        out.push(FieldError::invalid_text(format!("data[{key}]"), redacted, why));
+    }
     let mut need = |key: &str| {
         if !map(object, "data").contains_key(key) {
             out.push(FieldError::required(format!("data[{key}]"), ""));
@@ -95,6 +99,12 @@ pub(super) fn secret(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
         "kubernetes.io/dockerconfigjson" => need(".dockerconfigjson"),
         "kubernetes.io/dockercfg" => need(".dockercfg"),
+        "kubernetes.io/basic-auth"
+            if ["username", "password"].iter().all(|key| map(object, "data").get(*key).is_none()) =>
+        {
+            need("username");
+            need("password");
+        }
         "kubernetes.io/ssh-auth" => need("ssh-privatekey"),
         "kubernetes.io/service-account-token" => {
             let key = "kubernetes.io/service-account.name";
@@ -105,6 +115,19 @@ pub(super) fn secret(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         _ => {}
     }
     out
+}
+
+/// Says why the configuration of a registry is none.
+fn not_json(object: &Value) -> Option<(&'static str, String)> {
+    use base64::Engine as _;
+    let key = match json::text(object, &["type"]) {
+        "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
+        "kubernetes.io/dockercfg" => ".dockercfg",
+        _ => return None,
+    };
+    let text = map(object, "data").get(key)?.as_str()?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    json::parse(&bytes).err().map(|why| (key, why))
 }
 
 /// Checks an event; errors name the fields of the core group.

@@ -1,9 +1,10 @@
 //! Nodes.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::field::FieldError;
 use crate::json;
+use crate::names;
 
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
@@ -11,6 +12,28 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut out = Vec::new();
     for (index, taint) in json::list(object, &["spec", "taints"]).iter().enumerate() {
         let effect = json::text(taint, &["effect"]);
+        let key = json::text(taint, &["key"]);
+        let at = format!("metadata.taints[{index}]");
+        let errors = names::qualified(key).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.key"), key, error)));
+        let value = json::text(taint, &["value"]);
+        let errors = names::label_value(value).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.value"), value, error)));
+        let same = |other: &&Value| other["key"] == taint["key"] && other["effect"] == taint["effect"];
+        if json::list(object, &["spec", "taints"])[..index].iter().any(|other| same(&other)) {
+            let mut shown = json!({"key": key});
+            if !value.is_empty() {
+                shown["value"] = value.into();
+            }
+            shown["effect"] = effect.into();
+            let mut error = FieldError::duplicate(at, &shown);
+            "taints must be unique by key and effect pair".clone_into(&mut error.detail);
+            out.push(error);
+        }
+        if effect.is_empty() {
+            out.push(FieldError::required(format!("metadata.taints[{index}].effect"), ""));
+            continue;
+        }
         if !EFFECTS.contains(&effect) {
             out.push(FieldError::not_supported(
                 format!("metadata.taints[{index}].effect"),

@@ -1,7 +1,8 @@
 //! Kinds that need little checking: budgets, ingresses, claims, classes, leases, slices.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::{labels, numbers, volumes};
 use crate::field::FieldError;
 use crate::json;
 use crate::kinds::Resource;
@@ -14,8 +15,10 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
     let mut out = Vec::new();
     match resource.plural.as_str() {
         "poddisruptionbudgets" => budget(object, &mut out),
+        "horizontalpodautoscalers" => autoscaler(object, &mut out),
+        "persistentvolumes" => volumes::volume(object, &mut out),
         "ingresses" => ingress(object, &mut out),
-        "persistentvolumeclaims" => claim(object, &mut out),
+        "persistentvolumeclaims" => volumes::claim(object, old, &mut out),
         "leases" => lease(object, &mut out),
         "storageclasses" => storage_class(object, old, &mut out),
         "priorityclasses" => priority_class(object, old, &mut out),
@@ -49,27 +52,56 @@ fn budget(object: &Value, out: &mut Vec<FieldError>) {
     let spec = &object["spec"];
     let at = |key: &str| spec.get(key).filter(|value| !value.is_null());
     if at("minAvailable").is_some() && at("maxUnavailable").is_some() {
-        out.push(FieldError::invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"));
+        let shown = json!({
+            "MinAvailable": spec["minAvailable"], "Selector": spec["selector"],
+            "MaxUnavailable": spec["maxUnavailable"],
+            "UnhealthyPodEvictionPolicy": spec["unhealthyPodEvictionPolicy"],
+        });
+        out.push(FieldError::invalid("spec", &shown, "minAvailable and maxUnavailable cannot be both set"));
     }
     for key in ["minAvailable", "maxUnavailable"] {
-        match at(key) {
-            Some(Value::Number(number)) if number.as_i64() < Some(0) => {
-                let value = Value::from(number.clone());
-                let detail = "must be greater than or equal to 0";
-                out.push(FieldError::invalid(format!("spec.{key}"), &value, detail));
-            }
-            Some(Value::String(text)) if !is_percent(text) => {
-                let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
-                              '93%', regex used for validation is '[0-9]+%')";
-                out.push(FieldError::invalid_text(format!("spec.{key}"), text, detail));
-            }
-            _ => {}
-        }
+        let field = format!("spec.{key}");
+        numbers::count_or_percent(at(key), &field, out);
+        numbers::at_most_all(at(key), &field, out);
     }
+    let policy = json::text(spec, &["unhealthyPodEvictionPolicy"]);
+    if !matches!(policy, "" | "AlwaysAllow" | "IfHealthyBudget") {
+        let known = ["AlwaysAllow", "IfHealthyBudget"];
+        out.push(FieldError::not_supported("spec.unhealthyPodEvictionPolicy", &Value::from(policy), &known));
+    }
+    out.extend(at("selector").map(|found| labels::selector(found, "spec.selector")).unwrap_or_default());
 }
 
-fn is_percent(text: &str) -> bool {
-    text.strip_suffix('%').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+/// Checks counts that a budget's status tells.
+pub(super) fn budget_status(object: &Value) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    let keys = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+    super::workloads::not_negative(object, &["status"], &keys, &mut out);
+    out
+}
+
+fn autoscaler(object: &Value, out: &mut Vec<FieldError>) {
+    let number = |key: &str| json::at(object, &["spec", key]).and_then(Value::as_i64);
+    let (least, most) = (number("minReplicas"), number("maxReplicas").unwrap_or(0));
+    if let Some(least) = least.filter(|least| *least < 1) {
+        out.push(FieldError::invalid("spec.minReplicas", &least.into(), "must be greater than or equal to 1"));
+    }
+    if most < 1 {
+        out.push(FieldError::invalid("spec.maxReplicas", &most.into(), "must be greater than 0"));
+    }
+    if least.is_some_and(|least| most < least) {
+        let detail = "must be greater than or equal to `minReplicas`";
+        out.push(FieldError::invalid("spec.maxReplicas", &most.into(), detail));
+    }
+    for key in ["kind", "name"] {
+        let text = json::text(object, &["spec", "scaleTargetRef", key]);
+        let field = format!("spec.scaleTargetRef.{key}");
+        if text.is_empty() {
+            out.push(FieldError::required(field.clone(), ""));
+        }
+        let errors = names::path_segment(text).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text(field.clone(), text, error)));
+    }
 }
 
 fn ingress(object: &Value, out: &mut Vec<FieldError>) {
@@ -77,7 +109,10 @@ fn ingress(object: &Value, out: &mut Vec<FieldError>) {
     let default = json::at(object, &["spec", "defaultBackend"]);
     if rules.is_empty() && default.is_none() {
         let detail = "either `defaultBackend` or `rules` must be specified";
-        out.push(FieldError::invalid("spec", &object["spec"], detail));
+        out.push(FieldError::invalid("spec", &Value::Null, detail));
+    }
+    if let Some(default) = default {
+        backend(default, "spec.defaultBackend", out);
     }
     for (index, rule) in rules.iter().enumerate() {
         for (place, path) in json::list(rule, &["http", "paths"]).iter().enumerate() {
@@ -94,16 +129,31 @@ fn ingress(object: &Value, out: &mut Vec<FieldError>) {
                     out.push(FieldError::not_supported(format!("{at}.pathType"), &Value::from(other), &known));
                 }
             }
+            backend(&path["backend"], &format!("{at}.backend"), out);
         }
     }
 }
 
-fn claim(object: &Value, out: &mut Vec<FieldError>) {
-    if json::list(object, &["spec", "accessModes"]).is_empty() {
-        out.push(FieldError::required("spec.accessModes", "at least 1 access mode is required"));
-    }
-    if json::at(object, &["spec", "resources", "requests", "storage"]).is_none() {
-        out.push(FieldError::required("spec.resources[storage]", ""));
+fn backend(backend: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let set = |key: &str| backend.get(key).is_some_and(|value| !value.is_null());
+    match (set("resource"), set("service")) {
+        (true, true) => out.push(FieldError::invalid_text(at, "", "cannot set both resource and service backends")),
+        (true, false) => {}
+        (false, false) => out.push(FieldError::invalid_text(at, "", "resource or service backend is required")),
+        (false, true) => {
+            let name = json::text(backend, &["service", "name"]);
+            if name.is_empty() {
+                out.push(FieldError::required(format!("{at}.service.name"), ""));
+            }
+            let port = json::text(backend, &["service", "port", "name"]);
+            let number = json::at(backend, &["service", "port", "number"]).and_then(Value::as_i64).unwrap_or(0);
+            match (port.is_empty(), number) {
+                (true, 0) => out.push(FieldError::required(at, "port name or number is required")),
+                (true, number) => numbers::port(number, format!("{at}.service.port.number"), out),
+                (false, 0) => numbers::port_name(port, &format!("{at}.service.port.name"), out),
+                (false, _) => out.push(FieldError::invalid_text(at, "", "cannot set both port name & port number")),
+            }
+        }
     }
 }
 

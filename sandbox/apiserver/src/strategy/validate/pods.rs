@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::numbers;
 use crate::field::FieldError;
 use crate::json;
 use crate::names;
@@ -38,12 +39,66 @@ pub(super) fn spec(spec: &Value, path: &str) -> Vec<FieldError> {
     if !policies.contains(&policy) {
         out.push(FieldError::not_supported(format!("{path}.restartPolicy"), &Value::from(policy), &policies));
     }
+    tolerations(spec, path, &mut out);
+    if let Some(value) = spec.get("terminationGracePeriodSeconds").filter(|value| value.as_i64() < Some(0)) {
+        let field = format!("{path}.terminationGracePeriodSeconds");
+        out.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
+    }
+    if let Some(value) = spec.get("activeDeadlineSeconds").filter(|value| value.as_i64().is_some_and(|s| s < 1)) {
+        let field = format!("{path}.activeDeadlineSeconds");
+        out.push(FieldError::invalid(field, value, "must be between 1 and 2147483647, inclusive"));
+    }
+    for (key, rule) in
+        [("serviceAccountName", names::subdomain as fn(&str) -> Vec<String>), ("nodeName", names::subdomain)]
+    {
+        let text = json::text(spec, &[key]);
+        let errors = if text.is_empty() { Vec::new() } else { rule(text) };
+        out.extend(errors.into_iter().map(|error| FieldError::invalid_text(format!("{path}.{key}"), text, error)));
+    }
     let dns = json::text(spec, &["dnsPolicy"]);
     let known = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     if !known.contains(&dns) {
         out.push(FieldError::not_supported(format!("{path}.dnsPolicy"), &Value::from(dns), &known));
     }
     out
+}
+
+fn tolerations(spec: &Value, path: &str, out: &mut Vec<FieldError>) {
+    for (index, toleration) in json::list(spec, &["tolerations"]).iter().enumerate() {
+        let at = format!("{path}.tolerations[{index}]");
+        let text = |key: &str| json::text(toleration, &[key]);
+        let (key, value, operator, effect) = (text("key"), text("value"), text("operator"), text("effect"));
+        if !key.is_empty() {
+            let errors = names::qualified(key).into_iter();
+            out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.key"), key, error)));
+        } else if operator != "Exists" {
+            let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            out.push(FieldError::invalid_text(format!("{at}.operator"), operator, detail));
+        }
+        if toleration.get("tolerationSeconds").is_some_and(|seconds| !seconds.is_null()) && effect != "NoExecute" {
+            let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+            out.push(FieldError::invalid_text(format!("{at}.effect"), effect, detail));
+        }
+        match operator {
+            "" | "Equal" => {
+                let errors = names::label_value(value).into_iter();
+                out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.operator"), value, error)));
+            }
+            "Exists" if !value.is_empty() => {
+                let detail = "value must be empty when `operator` is 'Exists'";
+                out.push(FieldError::invalid_text(format!("{at}.operator"), value, detail));
+            }
+            "Exists" => {}
+            other => {
+                let known = ["Equal", "Exists"];
+                out.push(FieldError::not_supported(format!("{at}.operator"), &Value::from(other), &known));
+            }
+        }
+        if !matches!(effect, "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+            let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+            out.push(FieldError::not_supported(format!("{at}.effect"), &Value::from(effect), &known));
+        }
+    }
 }
 
 fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut Vec<FieldError>) {
@@ -63,15 +118,40 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
         out.push(FieldError::required(format!("{at}.image"), ""));
     }
     for (index, port) in json::list(container, &["ports"]).iter().enumerate() {
-        let number = port["containerPort"].as_i64().unwrap_or(0);
-        if !(1..=65535).contains(&number) {
-            let field = format!("{at}.ports[{index}].containerPort");
-            out.push(FieldError::invalid(field, &Value::from(number), "must be between 1 and 65535, inclusive"));
+        let at = format!("{at}.ports[{index}]");
+        match port["containerPort"].as_i64().unwrap_or(0) {
+            0 => out.push(FieldError::required(format!("{at}.containerPort"), "")),
+            number => numbers::port(number, format!("{at}.containerPort"), out),
+        }
+        if let Some(host) = port["hostPort"].as_i64().filter(|host| *host != 0) {
+            numbers::port(host, format!("{at}.hostPort"), out);
+        }
+        let (name, protocol) = (json::text(port, &["name"]), json::text(port, &["protocol"]));
+        if !name.is_empty() {
+            let known = out.len();
+            numbers::port_name(name, &format!("{at}.name"), out);
+            let ports = &json::list(container, &["ports"])[..index];
+            if out.len() == known && ports.iter().any(|other| other["name"] == name) {
+                out.push(FieldError::duplicate(format!("{at}.name"), &Value::from(name)));
+            }
+        }
+        let known = ["SCTP", "TCP", "UDP"];
+        if !known.contains(&protocol) {
+            out.push(FieldError::not_supported(format!("{at}.protocol"), &Value::from(protocol), &known));
         }
     }
     for (index, variable) in json::list(container, &["env"]).iter().enumerate() {
-        if json::text(variable, &["name"]).is_empty() {
+        let name = json::text(variable, &["name"]);
+        if name.is_empty() {
             out.push(FieldError::required(format!("{at}.env[{index}].name"), ""));
+        } else if name.contains('=') || !name.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            let detail = "a valid environment variable name must consist only of printable ASCII characters other than \
+                          '='";
+            out.push(FieldError::invalid_text(format!("{at}.env[{index}].name"), name, detail));
+        }
+        if variable.get("valueFrom").is_some_and(Value::is_object) && !json::text(variable, &["value"]).is_empty() {
+            let detail = "may not be specified when `value` is not empty";
+            out.push(FieldError::invalid_text(format!("{at}.env[{index}].valueFrom"), "", detail));
         }
     }
     resources(container, at, out);
@@ -84,6 +164,7 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
             }
             let detail = "may not specify more than 1 handler type";
             out.extend(set.map(|kind| FieldError::forbidden(format!("{at}.{key}.{kind}"), detail)));
+            probe_numbers(key, probe, &format!("{at}.{key}"), out);
         }
     }
     let policy = json::text(container, &["imagePullPolicy"]);
@@ -95,10 +176,48 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
     }
 }
 
-/// Requests may not be above limits.
+fn probe_numbers(key: &str, probe: &Value, at: &str, out: &mut Vec<FieldError>) {
+    for count in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+        if let Some(value) = probe.get(count).filter(|value| value.as_i64() < Some(0)) {
+            out.push(FieldError::invalid(format!("{at}.{count}"), value, "must be greater than or equal to 0"));
+        }
+    }
+    if key != "readinessProbe"
+        && let Some(value) = probe.get("successThreshold").filter(|value| value.as_i64() != Some(1))
+    {
+        out.push(FieldError::invalid(format!("{at}.successThreshold"), value, "must be 1"));
+    }
+    for kind in ["httpGet", "tcpSocket"] {
+        match json::at(probe, &[kind, "port"]) {
+            Some(Value::Number(number)) => {
+                numbers::port(number.as_i64().unwrap_or(0), format!("{at}.{kind}.port"), out);
+            }
+            Some(Value::String(name)) => numbers::port_name(name, &format!("{at}.{kind}.port"), out),
+            _ => {}
+        }
+    }
+    let scheme = json::text(probe, &["httpGet", "scheme"]);
+    if !matches!(scheme, "" | "HTTP" | "HTTPS") {
+        let known = ["HTTP", "HTTPS"];
+        out.push(FieldError::not_supported(format!("{at}.httpGet.scheme"), &Value::from(scheme), &known));
+    }
+    if probe.get("exec").is_some_and(Value::is_object) && json::list(probe, &["exec", "command"]).is_empty() {
+        out.push(FieldError::required(format!("{at}.exec.command"), ""));
+    }
+}
+
+/// Requests may not be above limits, and neither below zero.
 fn resources(container: &Value, at: &str, out: &mut Vec<FieldError>) {
     let limits = json::at(container, &["resources", "limits"]).and_then(Value::as_object);
     let requests = json::at(container, &["resources", "requests"]).and_then(Value::as_object);
+    for (key, amounts) in [("limits", limits), ("requests", requests)] {
+        for (name, value) in amounts.into_iter().flatten() {
+            if value.as_str().is_some_and(|text| text.starts_with('-')) {
+                let field = format!("{at}.resources.{key}[{name}]");
+                out.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
+            }
+        }
+    }
     for (name, request) in requests.into_iter().flatten() {
         let Some(limit) = limits.and_then(|limits| limits.get(name)) else { continue };
         let amount = |value: &Value| value.as_str().and_then(crate::quantity::nanos);
@@ -124,6 +243,30 @@ fn volumes(spec: &Value, path: &str, out: &mut Vec<FieldError>) {
             out.push(FieldError::duplicate(at, &Value::from(name)));
         }
         seen.push(name);
+        source(volume, &format!("{path}.volumes[{index}]"), out);
+    }
+}
+
+/// Checks where a volume comes from.
+fn source(volume: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let kinds: Vec<&String> = volume.as_object().into_iter().flatten().map(|(key, _)| key).collect();
+    let mut sources = kinds.into_iter().filter(|key| *key != "name" && volume[key.as_str()].is_object());
+    if sources.next().is_none() {
+        out.push(FieldError::required(at, "must specify a volume type"));
+    }
+    let detail = "may not specify more than 1 volume type";
+    out.extend(sources.map(|key| FieldError::forbidden(format!("{at}.{key}"), detail)));
+    for (kind, key) in
+        [("hostPath", "path"), ("secret", "secretName"), ("configMap", "name"), ("persistentVolumeClaim", "claimName")]
+    {
+        let Some(own) = volume.get(kind).filter(|own| own.is_object()) else { continue };
+        if json::text(own, &[key]).is_empty() {
+            out.push(FieldError::required(format!("{at}.{kind}.{key}"), ""));
+        }
+        if let Some(mode) = own.get("defaultMode").filter(|mode| !(0..=0o777).contains(&mode.as_i64().unwrap_or(0))) {
+            let detail = "must be a number between 0 and 0777 (octal), both inclusive";
+            out.push(FieldError::invalid(format!("{at}.{kind}.defaultMode"), mode, detail));
+        }
     }
 }
 
@@ -135,8 +278,11 @@ fn mounts(spec: &Value, container: &Value, at: &str, out: &mut Vec<FieldError>) 
         if !volumes.iter().any(|volume| json::text(volume, &["name"]) == name) {
             out.push(FieldError::not_found(format!("{field}.name"), &Value::from(name)));
         }
-        if json::text(mount, &["mountPath"]).is_empty() {
+        let path = json::text(mount, &["mountPath"]);
+        if path.is_empty() {
             out.push(FieldError::required(format!("{field}.mountPath"), ""));
+        } else if json::list(container, &["volumeMounts"])[..index].iter().any(|other| other["mountPath"] == path) {
+            out.push(FieldError::invalid_text(format!("{field}.mountPath"), path, "must be unique"));
         }
     }
 }

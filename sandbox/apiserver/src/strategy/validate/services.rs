@@ -1,7 +1,8 @@
 //! Services.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::numbers;
 use crate::field::FieldError;
 use crate::json;
 
@@ -13,30 +14,61 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if ports.is_empty() && !headless && kind != "ExternalName" {
         out.push(FieldError::required("spec.ports", ""));
     }
+    let mut seen: Vec<(&Value, i64)> = Vec::new();
+    let mut named: Vec<&str> = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         let at = format!("spec.ports[{index}]");
-        if ports.len() > 1 && json::text(port, &["name"]).is_empty() {
-            out.push(FieldError::required(format!("{at}.name"), ""));
-        }
+        one_port(port, &at, ports.len() > 1, &mut named, &mut out);
         let number = port["port"].as_i64().unwrap_or(0);
-        if !(1..=65535).contains(&number) {
-            let detail = "must be between 1 and 65535, inclusive";
-            out.push(FieldError::invalid(format!("{at}.port"), &Value::from(number), detail));
+        let protocol = &port["protocol"];
+        if seen.contains(&(protocol, number)) {
+            let shown = json!({"Name": "", "Protocol": protocol, "AppProtocol": null, "Port": number, "TargetPort": 0,
+                "NodePort": 0});
+            out.push(FieldError::duplicate(at, &shown));
         }
-        let node = port["nodePort"].as_i64().unwrap_or(0);
-        if node != 0 && !(30_000..=32_767).contains(&node) {
-            let detail = "provided port is not in the valid range. The range of valid ports is 30000-32767";
-            out.push(FieldError::invalid(format!("{at}.nodePort"), &Value::from(node), detail));
-        }
-        let protocol = json::text(port, &["protocol"]);
-        let known = ["SCTP", "TCP", "UDP"];
-        if !known.contains(&protocol) {
-            out.push(FieldError::not_supported(format!("{at}.protocol"), &Value::from(protocol), &known));
+        seen.push((protocol, number));
+    }
+    let affinity = json::text(object, &["spec", "sessionAffinity"]);
+    if !matches!(affinity, "ClientIP" | "None") {
+        let known = ["ClientIP", "None"];
+        out.push(FieldError::not_supported("spec.sessionAffinity", &Value::from(affinity), &known));
+    }
+    let ip = json::text(object, &["spec", "clusterIP"]);
+    if !matches!(ip, "" | "None") && ip.parse::<std::net::IpAddr>().is_err() {
+        let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        out.push(FieldError::invalid_text("spec.clusterIPs[0]", ip, detail));
+    }
+    if headless && kind == "LoadBalancer" {
+        out.push(FieldError::invalid_text(
+            "spec.clusterIPs[0]",
+            ip,
+            "may not be set to 'None' for LoadBalancer services",
+        ));
+    }
+    if headless && kind == "NodePort" {
+        out.push(FieldError::invalid_text("spec.clusterIPs[0]", ip, "may not be set to 'None' for NodePort services"));
+    }
+    for (key, value) in json::at(object, &["spec", "selector"]).and_then(Value::as_object).into_iter().flatten() {
+        let text = value.as_str().unwrap_or_default();
+        let errors = crate::names::qualified(key).into_iter().map(|error| (key.as_str(), error));
+        let errors = errors.chain(crate::names::label_value(text).into_iter().map(|error| (text, error)));
+        out.extend(errors.map(|(bad, error)| FieldError::invalid_text("spec.selector", bad, error)));
+    }
+    for (key, about) in [("externalTrafficPolicy", "external"), ("internalTrafficPolicy", "internal")] {
+        let policy = json::text(object, &["spec", key]);
+        if !matches!(policy, "" | "Cluster" | "Local") {
+            let _ = about;
+            let known = ["Cluster", "Local"];
+            out.push(FieldError::not_supported(format!("spec.{key}"), &Value::from(policy), &known));
         }
     }
     if kind == "ExternalName" {
         let name = json::text(object, &["spec", "externalName"]);
-        let errors = crate::names::subdomain(name.trim_end_matches('.')).into_iter();
+        if name.is_empty() {
+            out.push(FieldError::required("spec.externalName", ""));
+        }
+        let errors = if name.is_empty() { Vec::new() } else { crate::names::subdomain(name.trim_end_matches('.')) };
+        let errors = errors.into_iter();
         out.extend(errors.map(|error| FieldError::invalid_text("spec.externalName", name, error)));
     }
     let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -52,4 +84,38 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
     }
     out
+}
+
+fn one_port<'a>(port: &'a Value, at: &str, many: bool, named: &mut Vec<&'a str>, out: &mut Vec<FieldError>) {
+    let name = json::text(port, &["name"]);
+    if name.is_empty() {
+        if many {
+            out.push(FieldError::required(format!("{at}.name"), ""));
+        }
+    } else {
+        let errors = crate::names::label(name).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.name"), name, error)));
+        if named.contains(&name) {
+            out.push(FieldError::duplicate(format!("{at}.name"), &Value::from(name)));
+        }
+        named.push(name);
+    }
+    numbers::port(port["port"].as_i64().unwrap_or(0), format!("{at}.port"), out);
+    let protocol = json::text(port, &["protocol"]);
+    let known = ["SCTP", "TCP", "UDP"];
+    if !known.contains(&protocol) {
+        out.push(FieldError::not_supported(format!("{at}.protocol"), &Value::from(protocol), &known));
+    }
+    match &port["targetPort"] {
+        Value::Number(number) if number.as_i64() != Some(0) => {
+            numbers::port(number.as_i64().unwrap_or(0), format!("{at}.targetPort"), out);
+        }
+        Value::String(text) => numbers::port_name(text, &format!("{at}.targetPort"), out),
+        _ => {}
+    }
+    let node = port["nodePort"].as_i64().unwrap_or(0);
+    if node != 0 && !(30_000..=32_767).contains(&node) {
+        let detail = "provided port is not in the valid range. The range of valid ports is 30000-32767";
+        out.push(FieldError::invalid(format!("{at}.nodePort"), &Value::from(node), detail));
+    }
 }

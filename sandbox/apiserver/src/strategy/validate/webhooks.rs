@@ -26,7 +26,7 @@ fn webhooks(object: &Value) -> Vec<FieldError> {
             errors.push("should be a domain with at least three segments separated by dots".to_owned());
         }
         out.extend(errors.into_iter().map(|error| FieldError::invalid_text(format!("{at}.name"), name, error)));
-        client(hook, &at, &mut out);
+        crate::crd::validate::client::check(&hook["clientConfig"], &format!("{at}.clientConfig"), &mut out);
         if json::text(hook, &["sideEffects"]).is_empty() {
             let known = ["None", "NoneOnDryRun"];
             out.push(FieldError::required(
@@ -40,23 +40,6 @@ fn webhooks(object: &Value) -> Vec<FieldError> {
         }
     }
     out
-}
-
-fn client(hook: &Value, at: &str, out: &mut Vec<FieldError>) {
-    let config = &hook["clientConfig"];
-    let url = config.get("url").and_then(Value::as_str);
-    let service = config.get("service").is_some_and(|service| !service.is_null());
-    match (url, service) {
-        (None, false) | (Some(_), true) => {
-            out.push(FieldError::required(format!("{at}.clientConfig"), "exactly one of url or service is required"));
-        }
-        (Some(url), false) if !url.starts_with("https://") => {
-            let scheme = url.split("://").next().unwrap_or_default();
-            let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-            out.push(FieldError::invalid_text(format!("{at}.clientConfig.url"), scheme, detail));
-        }
-        _ => {}
-    }
 }
 
 fn policy(object: &Value) -> Vec<FieldError> {

@@ -1,5 +1,8 @@
 //! Deployments, DaemonSets, StatefulSets, ReplicaSets, Jobs.
 
+mod jobs;
+mod rollout;
+
 use serde_json::Value;
 
 use super::pods;
@@ -8,51 +11,33 @@ use crate::json;
 use crate::kinds::Resource;
 use crate::selector::LabelSelector;
 
+const SECONDS: &[&str] = &["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"];
+
 pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut out = Vec::new();
     let template = match resource.plural.as_str() {
         "cronjobs" => &["spec", "jobTemplate", "spec", "template"][..],
-        "controllerrevisions" => return out,
+        "controllerrevisions" => return revision(object, old),
         _ => &["spec", "template"],
     };
     let path = template.join(".");
-    if let Some(replicas) = json::at(object, &["spec", "replicas"]).filter(|count| count.as_i64() < Some(0)) {
-        out.push(FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0"));
-    }
+    not_negative(object, &["spec"], &["replicas"], &mut out);
     if resource.group == "apps" {
-        selector(object, &path, &mut out);
+        not_negative(object, &["spec"], SECONDS, &mut out);
+        selector(resource, object, &path, &mut out);
+    } else {
+        jobs::check(resource, object, &path, &mut out);
     }
     let spec = json::at(object, template).and_then(|template| template.get("spec")).unwrap_or(&Value::Null);
     out.extend(pods::spec(spec, &format!("{path}.spec")));
-    if resource.group == "apps" && !json::text(spec, &["restartPolicy"]).is_empty() {
-        let policy = json::text(spec, &["restartPolicy"]);
-        if policy != "Always" {
-            out.push(FieldError::not_supported(
-                format!("{path}.spec.restartPolicy"),
-                &Value::from(policy),
-                &["Always"],
-            ));
-        }
+    if resource.group == "apps" {
+        always(spec, &path, &mut out);
     }
-    if resource.plural == "jobs" && json::text(spec, &["restartPolicy"]) == "Always" {
-        out.push(FieldError::not_supported(
-            format!("{path}.spec.restartPolicy"),
-            &Value::from("Always"),
-            &["OnFailure", "Never"],
-        ));
-    }
-    if resource.plural == "deployments" {
-        let zero = |key: &str| {
-            let value = json::at(object, &["spec", "strategy", "rollingUpdate", key]);
-            value.is_some_and(|value| *value == 0 || *value == "0%")
-        };
-        if zero("maxSurge") && zero("maxUnavailable") {
-            let field = "spec.strategy.rollingUpdate.maxUnavailable";
-            out.push(FieldError::invalid(field, &Value::from(0), "may not be 0 when `maxSurge` is 0"));
-        }
-    }
-    if resource.plural == "cronjobs" {
-        schedule(json::text(object, &["spec", "schedule"]), &mut out);
+    match resource.plural.as_str() {
+        "deployments" => rollout::deployment(object, &mut out),
+        "daemonsets" => rollout::daemon_set(object, &mut out),
+        "statefulsets" => rollout::stateful_set(object, &mut out),
+        _ => {}
     }
     if let Some(old) = old {
         immutable(resource, object, old, &mut out);
@@ -60,20 +45,63 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
     out
 }
 
-/// Checks that a schedule has five fields, or one of the names for such.
-fn schedule(text: &str, out: &mut Vec<FieldError>) {
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if text.is_empty() {
-        out.push(FieldError::required("spec.schedule", ""));
-    } else if !text.starts_with('@') && fields.len() != 5 {
-        let detail = format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "));
-        out.push(FieldError::invalid_text("spec.schedule", text, detail));
+/// What runs for ever is always restarted and has no deadline.
+fn always(spec: &Value, path: &str, out: &mut Vec<FieldError>) {
+    let policy = json::text(spec, &["restartPolicy"]);
+    if !policy.is_empty() && policy != "Always" {
+        let field = format!("{path}.spec.restartPolicy");
+        out.push(FieldError::not_supported(field, &Value::from(policy), &["Always"]));
+    }
+    if spec.get("activeDeadlineSeconds").is_some_and(|value| !value.is_null()) {
+        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        out.push(FieldError::forbidden(format!("{path}.spec.activeDeadlineSeconds"), detail));
     }
 }
 
-fn selector(object: &Value, path: &str, out: &mut Vec<FieldError>) {
-    let selector = json::at(object, &["spec", "selector"]);
-    let Some(selector) = selector.filter(|selector| selector.as_object().is_some_and(|map| !map.is_empty())) else {
+/// Refuses counts below zero.
+pub(super) fn not_negative(object: &Value, path: &[&str], keys: &[&str], out: &mut Vec<FieldError>) {
+    let Some(holder) = json::at(object, path) else { return };
+    for key in keys {
+        if let Some(value) = holder.get(*key).filter(|value| value.as_i64().is_some_and(|count| count < 0)) {
+            let field = format!("{}.{key}", path.join("."));
+            out.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
+        }
+    }
+}
+
+fn revision(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    let data = object.get("data").filter(|data| !data.is_null());
+    if data.is_none() {
+        out.push(FieldError::required("data", "data is mandatory"));
+    }
+    if let Some(value) = object.get("revision").filter(|value| value.as_i64().is_some_and(|count| count < 0)) {
+        out.push(FieldError::invalid("revision", value, "must be greater than or equal to 0"));
+    }
+    if let Some(old) = old
+        && !json::same(&old["data"], &object["data"])
+    {
+        out.push(FieldError::invalid("data", &object["data"], "field is immutable"));
+    }
+    out
+}
+
+fn selector(resource: &Resource, object: &Value, path: &str, out: &mut Vec<FieldError>) {
+    let selector = json::at(object, &["spec", "selector"]).filter(|selector| selector.is_object());
+    if let Some(selector) = selector {
+        out.extend(super::labels::selector(selector, "spec.selector"));
+    }
+    let empty = selector.is_some_and(|selector| LabelSelector::of_object(selector).is_empty());
+    if let (true, Some(selector)) = (empty, selector) {
+        let detail = match resource.plural.as_str() {
+            "daemonsets" => "empty selector is invalid for daemonset",
+            "statefulsets" => "empty selector is invalid for statefulset",
+            _ => "empty selector is invalid for deployment",
+        };
+        out.push(FieldError::invalid("spec.selector", selector, detail));
+        return;
+    }
+    let Some(selector) = selector else {
         out.push(FieldError::required("spec.selector", ""));
         let labels = json::at(object, &["spec", "template", "metadata", "labels"]).unwrap_or(&Value::Null);
         let detail = "`selector` does not match template `labels`";
@@ -138,6 +166,21 @@ pub(super) fn status(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let names: &[&str] = match resource.plural.as_str() {
         "deployments" => &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"],
         "replicasets" => &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        "statefulsets" => &["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+        "daemonsets" => {
+            let keys = [
+                "currentNumberScheduled",
+                "numberMisscheduled",
+                "desiredNumberScheduled",
+                "numberReady",
+                "observedGeneration",
+                "updatedNumberScheduled",
+                "numberAvailable",
+                "numberUnavailable",
+            ];
+            not_negative(object, &["status"], &keys, &mut out);
+            return out;
+        }
         _ => return out,
     };
     for name in names.iter().filter(|name| count(name) < 0) {

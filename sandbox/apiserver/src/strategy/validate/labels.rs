@@ -1,0 +1,46 @@
+//! Selectors that stand in objects.
+
+use serde_json::Value;
+
+use crate::field::FieldError;
+use crate::json;
+use crate::names;
+
+/// Checks a selector of labels.
+pub(super) fn selector(selector: &Value, path: &str) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    for (key, value) in selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+        let at = format!("{path}.matchLabels");
+        out.extend(names::qualified(key).into_iter().map(|error| FieldError::invalid_text(at.clone(), key, error)));
+        let text = value.as_str().unwrap_or_default();
+        out.extend(names::label_value(text).into_iter().map(|error| FieldError::invalid_text(at.clone(), text, error)));
+    }
+    for (index, expression) in json::list(selector, &["matchExpressions"]).iter().enumerate() {
+        expressions(expression, &format!("{path}.matchExpressions[{index}]"), &mut out);
+    }
+    out
+}
+
+fn expressions(expression: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let values = json::list(expression, &["values"]);
+    match json::text(expression, &["operator"]) {
+        "In" | "NotIn" if values.is_empty() => {
+            let detail = "must be specified when `operator` is 'In' or 'NotIn'";
+            out.push(FieldError::required(format!("{at}.values"), detail));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            out.push(FieldError::forbidden(format!("{at}.values"), detail));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => out.push(FieldError::invalid_text(format!("{at}.operator"), other, "not a valid selector operator")),
+    }
+    let key = json::text(expression, &["key"]);
+    let errors = names::qualified(key).into_iter();
+    out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.key"), key, error)));
+    for (index, value) in values.iter().enumerate() {
+        let text = value.as_str().unwrap_or_default();
+        let errors = names::label_value(text).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.values[{index}]"), text, error)));
+    }
+}

@@ -1,0 +1,106 @@
+//! How workloads replace their pods.
+
+use serde_json::Value;
+
+use crate::field::FieldError;
+use crate::json;
+use crate::strategy::validate::numbers;
+
+pub(super) fn deployment(object: &Value, out: &mut Vec<FieldError>) {
+    let strategy = json::at(object, &["spec", "strategy"]).unwrap_or(&Value::Null);
+    let rolling = strategy.get("rollingUpdate").filter(|rolling| rolling.is_object());
+    let number = |key: &str| json::at(object, &["spec", key]).and_then(Value::as_i64);
+    match (json::text(strategy, &["type"]), rolling) {
+        ("Recreate", Some(_)) => {
+            let detail = "may not be specified when strategy `type` is 'Recreate'";
+            out.push(FieldError::forbidden("spec.strategy.rollingUpdate", detail));
+        }
+        ("Recreate" | "RollingUpdate", None) => {}
+        ("RollingUpdate", Some(rolling)) => {
+            let at = "spec.strategy.rollingUpdate";
+            for key in ["maxUnavailable", "maxSurge"] {
+                numbers::count_or_percent(rolling.get(key), &format!("{at}.{key}"), out);
+            }
+            let zero = |key: &str| rolling.get(key).is_some_and(|value| *value == 0 || *value == "0%");
+            if zero("maxSurge") && zero("maxUnavailable") {
+                let detail = "may not be 0 when `maxSurge` is 0";
+                out.push(FieldError::invalid(format!("{at}.maxUnavailable"), &rolling["maxUnavailable"], detail));
+            }
+            numbers::at_most_all(rolling.get("maxUnavailable"), &format!("{at}.maxUnavailable"), out);
+        }
+        (other, _) => {
+            let known = ["Recreate", "RollingUpdate"];
+            out.push(FieldError::not_supported("spec.strategy.type", &Value::from(other), &known));
+        }
+    }
+    if let (Some(deadline), ready) = (number("progressDeadlineSeconds"), number("minReadySeconds").unwrap_or(0))
+        && deadline <= ready
+    {
+        let detail = "must be greater than minReadySeconds";
+        out.push(FieldError::invalid("spec.progressDeadlineSeconds", &deadline.into(), detail));
+    }
+}
+
+pub(super) fn daemon_set(object: &Value, out: &mut Vec<FieldError>) {
+    let strategy = json::at(object, &["spec", "updateStrategy"]).unwrap_or(&Value::Null);
+    match json::text(strategy, &["type"]) {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let at = "spec.updateStrategy.rollingUpdate";
+            let Some(rolling) = strategy.get("rollingUpdate") else { return };
+            let some = |key: &str| rolling.get(key).is_some_and(|value| *value != 0 && *value != "0%");
+            for key in ["maxUnavailable", "maxSurge"] {
+                numbers::count_or_percent(rolling.get(key), &format!("{at}.{key}"), out);
+                numbers::at_most_all(rolling.get(key), &format!("{at}.{key}"), out);
+            }
+            match (some("maxUnavailable"), some("maxSurge")) {
+                (true, true) => {
+                    let detail = "may not be set when maxUnavailable is non-zero";
+                    out.push(FieldError::invalid(format!("{at}.maxSurge"), &rolling["maxSurge"], detail));
+                }
+                (false, false) => {
+                    let detail = "cannot be 0 when maxSurge is 0";
+                    out.push(FieldError::required(format!("{at}.maxUnavailable"), detail));
+                }
+                _ => {}
+            }
+        }
+        other => {
+            let known = ["RollingUpdate", "OnDelete"];
+            out.push(FieldError::not_supported("spec.updateStrategy.type", &Value::from(other), &known));
+        }
+    }
+}
+
+pub(super) fn stateful_set(object: &Value, out: &mut Vec<FieldError>) {
+    let policy = json::text(object, &["spec", "podManagementPolicy"]);
+    if !matches!(policy, "OrderedReady" | "Parallel") {
+        let detail = "must be 'OrderedReady' or 'Parallel'";
+        out.push(FieldError::invalid_text("spec.podManagementPolicy", policy, detail));
+    }
+    let at = "spec.updateStrategy";
+    let strategy = json::at(object, &["spec", "updateStrategy"]).unwrap_or(&Value::Null);
+    let rolling = strategy.get("rollingUpdate").filter(|rolling| rolling.is_object());
+    match (json::text(strategy, &["type"]), rolling) {
+        ("OnDelete", Some(rolling)) => {
+            let detail = "only allowed for updateStrategy 'RollingUpdate'";
+            out.push(FieldError::invalid(format!("{at}.rollingUpdate"), rolling, detail));
+        }
+        ("RollingUpdate", Some(rolling)) => {
+            if let Some(partition) = rolling.get("partition").filter(|value| value.as_i64() < Some(0)) {
+                let detail = "must be greater than or equal to 0";
+                out.push(FieldError::invalid(format!("{at}.rollingUpdate.partition"), partition, detail));
+            }
+            numbers::count_or_percent(
+                rolling.get("maxUnavailable"),
+                &format!("{at}.rollingUpdate.maxUnavailable"),
+                out,
+            );
+        }
+        ("OnDelete" | "RollingUpdate", None) => {}
+        (kind, _) => {
+            let shown = serde_json::json!({"Type": kind, "RollingUpdate": rolling});
+            out.push(FieldError::invalid(at, &shown, "must be 'RollingUpdate' or 'OnDelete'"));
+        }
+    }
+}
