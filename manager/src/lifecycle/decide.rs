@@ -194,7 +194,7 @@ fn refuse(verdict: Verdict, error: FieldError) -> Verdict {
 
 fn pending_words(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Holds => "accepted".to_owned(),
+        Verdict::Holds => "accepted, provisioning is next".to_owned(),
         Verdict::Refused(errors) => joined(errors),
         Verdict::NotYetKnown(what) => format!("waiting to see {what}"),
     }
@@ -207,7 +207,7 @@ fn joined(errors: &[FieldError]) -> String {
 fn ready_words(look: &Look<'_>) -> String {
     let nodes = look.status.nodes.as_ref().map_or_else(String::new, |nodes| format!("{} nodes, ", nodes.summary));
     let components = look.status.components.len();
-    format!("Ready: {nodes}{components} components healthy, agent connected")
+    format!("{nodes}{components} components healthy, agent connected")
 }
 
 fn tell_of_move(look: &mut Look<'_>) {

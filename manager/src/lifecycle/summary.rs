@@ -52,12 +52,11 @@ pub(super) fn show(look: &mut Look<'_>, doing: &str, known: bool) {
 
 /// Before Ready.
 fn progress(look: &mut Look<'_>, doing: &str) {
-    let phase = look.phase().map_or("Pending", Phase::as_str);
     let failing = failing(look);
     let trouble = failing
         .as_ref()
         .map_or_else(String::new, |error| format!("; failing since {}: {}", error.since.0, error.message));
-    let words = format!("{phase}: {doing}{trouble}");
+    let words = format!("{doing}{trouble}");
     let refused = look.conditions.get(VALIDATED).filter(|c| c.status == ConditionStatus::False).cloned();
     let reason = refused.map(|condition| condition.reason).or(failing.map(|error| error.reason));
     let reason = reason.and_then(|reason| reason.parse::<Reason>().ok()).unwrap_or(Reason::InProgress);

@@ -8,6 +8,9 @@ use super::{Error, Performer, Subject};
 use crate::api::{FINALIZER, FINALIZER_IN_USE, InfraProvider, InfraProviderStatus, LatticeCluster};
 use crate::store;
 
+/// Times that a write is tried again when another write of the same object came first.
+const RACES_MAX: usize = 5;
+
 /// Namespace and name of the Secret with a provider's credentials.
 pub fn secret_of(provider: &InfraProvider) -> Option<(String, String)> {
     let reference = provider.spec.credentials_secret_ref.as_ref()?;
@@ -45,13 +48,23 @@ impl Performer {
     pub(super) async fn set_cluster_finalizer(&self, subject: &Subject, present: bool) -> Result<(), Error> {
         let kind = GroupVersionKind::gvk(crate::api::GROUP, crate::api::VERSION, &LatticeCluster::kind(&()));
         let what = self.store.resource(&kind, None);
-        let live = self.store.read(&what, subject.name.as_str()).await?;
-        let live = live.filter(|live| live.metadata.uid.as_deref() == Some(subject.uid.as_str()));
-        let Some(live) = live else { return Ok(()) };
-        if let Some(stored) = self.store.set_finalizer(&what, &live.metadata, FINALIZER, present).await? {
-            self.remember(stored);
+        let mut round = 1;
+        loop {
+            let live = self.store.read(&what, subject.name.as_str()).await?;
+            let live = live.filter(|live| live.metadata.uid.as_deref() == Some(subject.uid.as_str()));
+            let Some(live) = live else { return Ok(()) };
+            match self.store.set_finalizer(&what, &live.metadata, FINALIZER, present).await {
+                Ok(Some(stored)) => self.remember(stored),
+                Ok(None) => {}
+                // Our own status is written at the same time: a lost race is no failure that a person should read of.
+                Err(error) if error.is_conflict() && round < RACES_MAX => {
+                    round += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(());
         }
-        Ok(())
     }
 
     /// Puts our finalizer on a provider and its credentials Secret, or takes it off.

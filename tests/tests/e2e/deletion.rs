@@ -5,6 +5,8 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use lattice_tests::sandbox::{Sandbox, lattice_clusters};
 use serde_json::Value;
 
+use crate::made::made;
+
 async fn delete_and_look(sandbox: &Sandbox, uid: &str) -> Result<()> {
     lattice_clusters(sandbox.parent().await?).delete("backend", &DeleteParams::default()).await?;
     let mut deleting = false;
@@ -37,6 +39,7 @@ async fn a_ready_cluster_is_deleted_whole_and_can_come_again() -> Result<()> {
     let sandbox = Sandbox::builder().start().await?;
     let ready = sandbox.phase("backend", "Ready").await?;
     let uid = ready["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let first = made(&sandbox, "backend").await?;
     delete_and_look(&sandbox, &uid).await?;
     let again: Value = serde_saphyr::from_str(crate::HOMELAB)?;
     lattice_clusters(sandbox.parent().await?)
@@ -45,6 +48,7 @@ async fn a_ready_cluster_is_deleted_whole_and_can_come_again() -> Result<()> {
     let second = sandbox.phase("backend", "Ready").await?;
     assert_ne!(second["metadata"]["uid"], ready["metadata"]["uid"]);
     assert_eq!(second["status"]["nodes"], ready["status"]["nodes"]);
+    assert_eq!(made(&sandbox, "backend").await?, first, "the same file gives the same objects");
     Ok(())
 }
 

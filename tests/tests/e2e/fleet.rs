@@ -3,7 +3,6 @@
 use anyhow::Result;
 use lattice_tests::sandbox::{Sandbox, condition};
 
-#[ignore = "ten clusters at once have not been seen to be Ready within the wait on two loaded cores"]
 #[tokio::test(flavor = "multi_thread")]
 async fn nine_clusters_are_ready_beside_a_poisoned_one() -> Result<()> {
     let mut builder = Sandbox::builder().fault("cluster=poisoned,actor=panic");

@@ -4,6 +4,7 @@ mod bad_input;
 mod deletion;
 mod faults;
 mod fleet;
+mod made;
 mod ready;
 mod restart;
 mod telemetry;

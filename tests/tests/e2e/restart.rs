@@ -1,45 +1,17 @@
 //! Killing a daemon at any moment loses nothing and doubles nothing.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
 use lattice_tests::sandbox::{Sandbox, condition};
-use serde_json::Value;
 
-/// The kinds whose objects must be the same after a disturbed run.
-const KINDS: [(&str, &str, &str); 7] = [
-    ("cluster.x-k8s.io/v1beta2", "Cluster", "clusters"),
-    ("cluster.x-k8s.io/v1beta2", "MachineDeployment", "machinedeployments"),
-    ("cluster.x-k8s.io/v1beta2", "MachineHealthCheck", "machinehealthchecks"),
-    ("controlplane.cluster.x-k8s.io/v1beta2", "KubeadmControlPlane", "kubeadmcontrolplanes"),
-    ("bootstrap.cluster.x-k8s.io/v1beta2", "KubeadmConfigTemplate", "kubeadmconfigtemplates"),
-    ("infrastructure.cluster.x-k8s.io/v1alpha2", "ProxmoxMachineTemplate", "proxmoxmachinetemplates"),
-    ("v1", "Secret", "secrets"),
-];
+use crate::made::made;
 
-/// What the manager has made in the parent: kind, name, and the spec where it does not hold chance.
-async fn made(sandbox: &Sandbox) -> Result<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
-    for (version, kind, plural) in KINDS {
-        for object in sandbox.list(version, kind, plural).await? {
-            let name = object.metadata.name.clone().unwrap_or_default();
-            // Secrets that the simulated Cluster API makes carry the random names of their machines.
-            let owned = object.metadata.owner_references.iter().flatten().any(|o| o.kind == "KubeadmConfig");
-            if !owned && !name.starts_with("lattice-identity-") {
-                all.insert(format!("{kind} {name} {}", object.data.get("spec").unwrap_or(&Value::Null)));
-            }
-        }
-    }
-    Ok(all)
-}
-
-#[ignore = "the two runs have been seen to differ in what they made; the difference is not explained yet"]
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_the_manager_again_and_again_changes_nothing_in_the_end() -> Result<()> {
     let calm = Sandbox::builder().start().await?;
     calm.phase("backend", "Ready").await?;
-    let expected = made(&calm).await?;
+    let expected = made(&calm, "backend").await?;
     drop(calm);
 
     let sandbox = Sandbox::builder().start().await?;
@@ -76,7 +48,7 @@ async fn killing_the_manager_again_and_again_changes_nothing_in_the_end() -> Res
     assert!(kills >= 3, "the manager was killed {kills} times only");
     assert_eq!(phases, ["Pending", "Provisioning", "Bootstrapping", "Ready"], "a phase is resumed, not repeated");
     assert_eq!(ready["status"]["agent"]["connected"], true);
-    let found = made(&sandbox).await?;
+    let found = made(&sandbox, "backend").await?;
     let differs: Vec<_> = found.symmetric_difference(&expected).collect();
     assert!(differs.is_empty(), "nothing is made twice, nothing is missing: {differs:#?}");
     Ok(())
