@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const SANDBOXES_MAX: usize = 2;
 
 /// Longest wait for anything that a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(150);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 static PLACES: Semaphore = Semaphore::const_new(SANDBOXES_MAX);
 
@@ -215,19 +215,27 @@ impl Sandbox {
         let mut events = std::pin::pin!(
             watcher(api, watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff()
         );
-        let mut last = Value::Null;
+        let (mut last, mut found) = (Value::Null, false);
         let watching = async {
             while let Some(event) = events.try_next().await? {
                 let object = match event {
-                    watcher::Event::Apply(object) | watcher::Event::InitApply(object) => object,
-                    watcher::Event::Delete(_) => {
+                    watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                        found = true;
+                        object
+                    }
+                    // An object that was gone before the watch began is told of by its absence.
+                    watcher::Event::InitDone if found => continue,
+                    watcher::Event::Delete(_) | watcher::Event::InitDone => {
                         last = Value::Null;
                         if seen(&Value::Null) {
                             return Ok(Value::Null);
                         }
                         continue;
                     }
-                    watcher::Event::Init | watcher::Event::InitDone => continue,
+                    watcher::Event::Init => {
+                        found = false;
+                        continue;
+                    }
                 };
                 last = serde_json::to_value(object)?;
                 if seen(&last) {

@@ -84,7 +84,9 @@ fn pending(look: &mut Look<'_>, verdict: &Verdict) -> String {
     if look.facts.namespace.known().is_some_and(|namespace| namespace.terminating) {
         return format!("waiting until namespace lattice-{} of an earlier cluster is gone", look.name());
     }
-    if !look.done_once(EffectKind::Render) {
+    // Whoever sees Provisioning may count on a deletion in order: the finalizer is there before anything is made.
+    let held = ensure::finalizer(look);
+    if !look.done_once(EffectKind::Render) || !held {
         return "rendering the objects and checking them against the installed schemas".to_owned();
     }
     tell_of_sizes(look);

@@ -26,11 +26,18 @@ pub(super) enum Rung {
     NotYetKnown,
 }
 
+/// Puts our finalizer on the object; true once it is there.
+pub(super) fn finalizer(look: &mut Look<'_>) -> bool {
+    let held = look.object().metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    if !held {
+        look.want(EffectKind::AddFinalizer);
+    }
+    held
+}
+
 /// Makes what is missing, one rung after the other.
 pub(super) fn ladder(look: &mut Look<'_>, may_apply: bool) -> Rung {
-    let finalizers = look.object().metadata.finalizers.clone().unwrap_or_default();
-    if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
-        look.want(EffectKind::AddFinalizer);
+    if !finalizer(look) {
         return Rung::At("putting the finalizer on the object".to_owned());
     }
     match &look.facts.namespace {

@@ -156,7 +156,8 @@ impl Run {
             let twice = self.flying.iter().any(|flying| flying.kind == effect.kind);
             assert!(!twice, "{} started while it runs", effect.kind);
             if matches!(phase_before, None | Some(Phase::Pending)) && !self.deleted {
-                assert_eq!(effect.kind, EffectKind::Render, "Pending writes nothing but status");
+                let own = matches!(effect.kind, EffectKind::Render | EffectKind::AddFinalizer);
+                assert!(own, "Pending makes nothing: {}", effect.kind);
             }
         }
         self.flying.extend(decision.effects.clone());
