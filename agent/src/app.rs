@@ -155,6 +155,7 @@ async fn build(
             ca_file: options.mounted(&options.ca_file),
             ca_pin: options.ca_pin,
             token_file: options.mounted(&options.token_file),
+            proxying: options.proxying(),
         },
         keeper: Keeper::new(client.clone(), &options.namespace, &options.identity_secret),
         api,

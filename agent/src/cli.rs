@@ -10,6 +10,7 @@ use lattice_protocol::telemetry;
 use lattice_protocol::tls::CaPin;
 
 use crate::dial::Address;
+use crate::dial::via::{ProxyArg, Proxying};
 use crate::identity::BootstrapUrl;
 
 const ABOUT: &str = "\
@@ -111,6 +112,18 @@ pub struct Run {
     #[arg(long, env = "KUBERNETES_SERVICE_PORT", value_name = "PORT", default_value_t = 6443)]
     pub kubernetes_port: u16,
 
+    /// HTTP proxy on the way to the parent, for what goes over TCP; QUIC is still tried straight.
+    #[arg(long, env = "HTTPS_PROXY", value_name = "URL", hide_env_values = true)]
+    pub https_proxy: Option<ProxyArg>,
+
+    /// The same by its other name; --https-proxy comes first.
+    #[arg(long, env = "https_proxy", value_name = "URL", hide_env_values = true, hide = true)]
+    pub https_proxy_too: Option<ProxyArg>,
+
+    /// Hosts, domains, addresses and networks that are reached without the proxy.
+    #[arg(long, env = "NO_PROXY", value_name = "LIST", default_value = "")]
+    pub no_proxy: String,
+
     /// Folder put before every mounted path; only a simulator sets it.
     #[arg(long, env = "LATTICE_VOLUME_ROOT", value_name = "DIR", hide = true)]
     pub volume_root: Option<PathBuf>,
@@ -127,6 +140,12 @@ impl Run {
             Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
             None => path.to_owned(),
         }
+    }
+
+    /// The proxies on the way to the parent.
+    pub fn proxying(&self) -> Proxying {
+        let mut given = [&self.https_proxy, &self.https_proxy_too].into_iter().flatten();
+        Proxying::new(given.find_map(|arg| arg.0.clone()), &self.no_proxy)
     }
 
     /// The address that health and metrics listen on: always a loopback one.
@@ -190,6 +209,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_dialled_is_refused() {
+        assert!(run(&["--https-proxy", ""]).is_ok(), "an empty variable means no proxy");
+        assert!(run(&["--https-proxy", "socks5://proxy"]).is_err());
         for endpoint in ["", "host", "host:0", "host:x", ":1", "https://host:1"] {
             assert!(run(&["--endpoint", endpoint]).is_err(), "{endpoint:?} should be refused");
         }

@@ -8,6 +8,7 @@ mod address;
 mod failure;
 mod handover;
 mod race;
+pub mod via;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use address::Address;
 pub(crate) use failure::chain;
 
+use address::Target;
 use failure::Failure;
 use race::Ways;
 
@@ -88,7 +90,7 @@ enum State {
     /// Getting an identity and addresses.
     Resolving,
     /// Trying every address.
-    Dialing(Arc<Identity>, Vec<std::net::SocketAddr>),
+    Dialing(Arc<Identity>, Vec<Target>),
     /// Serving the parent.
     Connected(Session),
     /// Letting open exchanges finish.
@@ -104,7 +106,7 @@ pub async fn run(dialler: Dialler) {
     loop {
         state = match state {
             State::Resolving => machine.resolve().await,
-            State::Dialing(identity, addresses) => machine.dial(identity, addresses).await,
+            State::Dialing(identity, targets) => machine.dial(identity, targets).await,
             State::Connected(session) => machine.serve(session).await,
             State::Draining(session, open) => machine.drain(session, open).await,
             State::Stopped => return,
@@ -129,18 +131,18 @@ impl Machine {
                 Some(identity) => Arc::clone(identity),
                 None => self.obtain().await?,
             };
-            let addresses = address::resolve_all(&self.dialler.endpoints, RESOLVE_AT_MOST).await;
-            if addresses.is_empty() {
+            let targets = self.targets().await;
+            if targets.is_empty() {
                 let names: Vec<_> = self.dialler.endpoints.iter().map(ToString::to_string).collect();
                 return Err(Failure::DialFailed(format!("no address is known for {}", names.join(", "))));
             }
-            Ok((identity, addresses))
+            Ok((identity, targets))
         };
         match stop.run_until_cancelled(resolving).await {
             None => State::Stopped,
-            Some(Ok((identity, addresses))) => {
+            Some(Ok((identity, targets))) => {
                 self.identity = Some(Arc::clone(&identity));
-                State::Dialing(identity, addresses)
+                State::Dialing(identity, targets)
             }
             Some(Err(failure)) => self.fail(failure, None).await,
         }
@@ -153,10 +155,14 @@ impl Machine {
         obtained.map(Arc::new).map_err(|error| Failure::Enrolment(chain(&error)))
     }
 
+    async fn targets(&self) -> Vec<Target> {
+        address::targets(&self.dialler.endpoints, &self.dialler.enrolment.proxying, RESOLVE_AT_MOST).await
+    }
+
     /// Dials, unless the process ends meanwhile.
-    async fn dial(&mut self, identity: Arc<Identity>, addresses: Vec<std::net::SocketAddr>) -> State {
+    async fn dial(&mut self, identity: Arc<Identity>, targets: Vec<Target>) -> State {
         let stop = self.dialler.stop.clone();
-        match stop.run_until_cancelled(self.handshake(&identity, addresses, Ways::after(self.last))).await {
+        match stop.run_until_cancelled(self.handshake(&identity, targets, Ways::after(self.last))).await {
             None => State::Stopped,
             Some(Ok(session)) => State::Connected(session),
             Some(Err(why)) => {
@@ -172,19 +178,14 @@ impl Machine {
         cluster.name = %self.dialler.enrolment.cluster, attempt = self.backoff.failures() + 1,
         otel.status_code = tracing::field::Empty, otel.status_description = tracing::field::Empty,
     ))]
-    async fn handshake(
-        &self,
-        own: &Identity,
-        addresses: Vec<std::net::SocketAddr>,
-        ways: Ways,
-    ) -> Result<Session, String> {
+    async fn handshake(&self, own: &Identity, targets: Vec<Target>, ways: Ways) -> Result<Session, String> {
         let dialled = async {
             if own.not_after <= clock::now() {
                 return Err(format!("the certificate ended at {}", own.not_after));
             }
             let fleet = &self.dialler.enrolment.trust_domain;
             let config = tls::tunnel_client(&own.credentials, &own.ca, fleet).map_err(|error| chain(&error))?;
-            race::first(addresses, &Arc::new(config), ways).await
+            race::first(targets, &Arc::new(config), ways).await
         };
         dialled.await.inspect_err(|why| {
             let span = tracing::Span::current();

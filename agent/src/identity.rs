@@ -17,6 +17,7 @@ use lattice_protocol::tls::{CaBundle, CaPin, Credentials};
 pub use enrol::{BootstrapUrl, Refusal};
 pub use secret::Keeper;
 
+use crate::dial::via::Proxying;
 use key::Request;
 use secret::Stored;
 
@@ -112,6 +113,8 @@ pub struct Enrolment {
     pub ca_pin: CaPin,
     /// File with the join token.
     pub token_file: PathBuf,
+    /// Proxies on the way to the parent.
+    pub proxying: Proxying,
 }
 
 /// The agent's identity and whom it trusts.

@@ -2,3 +2,4 @@
 
 pub mod collector;
 pub mod sandbox;
+pub mod tunnel;

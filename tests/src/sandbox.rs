@@ -39,6 +39,7 @@ pub struct Builder {
     args: Vec<String>,
     files: Vec<(String, String)>,
     env: Vec<(String, String)>,
+    binaries: Option<PathBuf>,
 }
 
 /// The folder that holds the built binaries: the one above the test's own.
@@ -71,6 +72,12 @@ impl Builder {
         self
     }
 
+    /// Runs the programs of `folder` instead of those beside the test.
+    pub fn binaries(mut self, folder: &Path) -> Self {
+        self.binaries = Some(folder.to_owned());
+        self
+    }
+
     /// Sets a variable of the sandbox's environment, which its daemons inherit.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
@@ -82,7 +89,7 @@ impl Builder {
         let place = PLACES.acquire().await.context("places are never closed")?;
         let folder = tempfile::tempdir()?;
         let state = folder.path().join("state");
-        let mut command = Command::new(binaries()?.join("lattice-manager"));
+        let mut command = Command::new(self.binaries.clone().map_or_else(binaries, Ok)?.join("lattice-manager"));
         command.arg("sandbox");
         for (name, text) in &self.files {
             let path = folder.path().join(name);
@@ -254,13 +261,18 @@ impl Sandbox {
         }
     }
 
-    /// Waits until the cluster's agent can be reached through the manager's proxy, with Cluster API's own credential.
-    pub async fn connected(&self, name: &str) -> Result<()> {
+    /// The kubeconfig that Cluster API uses: through the manager's proxy.
+    pub async fn cluster_kubeconfig(&self, name: &str) -> Result<String> {
         let secrets: Api<k8s_openapi::api::core::v1::Secret> =
             Api::namespaced(self.parent().await?, &format!("lattice-{name}"));
         let secret = secrets.get(&format!("{name}-kubeconfig")).await?;
         let text = secret.data.and_then(|mut data| data.remove("value")).context("the Secret has a key \"value\"")?;
-        let kubeconfig = Kubeconfig::from_yaml(std::str::from_utf8(&text.0)?)?;
+        Ok(String::from_utf8(text.0)?)
+    }
+
+    /// Waits until the cluster's agent can be reached through the manager's proxy, with Cluster API's own credential.
+    pub async fn connected(&self, name: &str) -> Result<()> {
+        let kubeconfig = Kubeconfig::from_yaml(&self.cluster_kubeconfig(name).await?)?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let client = Client::try_from(config)?;
         let deadline = tokio::time::Instant::now() + PATIENCE;

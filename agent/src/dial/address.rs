@@ -5,11 +5,23 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::via::{HttpProxy, Proxying};
+
 /// `HOST:PORT`; an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     host: String,
     port: u16,
+}
+
+impl Address {
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 impl FromStr for Address {
@@ -38,9 +50,30 @@ impl fmt::Display for Address {
     }
 }
 
-/// Resolves every endpoint at once, each for at most `limit`. Order is kept, duplicates go; what does not resolve is left
-/// out.
-pub(super) async fn resolve_all(endpoints: &[Address], limit: Duration) -> Vec<SocketAddr> {
+/// One thing to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// An address, over QUIC and TCP.
+    Straight(SocketAddr),
+    /// An address whose TCP goes through a proxy: over QUIC only.
+    Datagrams(SocketAddr),
+    /// An endpoint over TCP through a proxy, which resolves its name.
+    Through(HttpProxy, Address),
+}
+
+/// Everything to dial: the addresses of every endpoint, and the endpoints that a proxy leads to. Names are resolved at once,
+/// each for at most `limit`. Order is kept, duplicates go; what does not resolve is left out.
+pub(super) async fn targets(endpoints: &[Address], proxying: &Proxying, limit: Duration) -> Vec<Target> {
+    let proxied = endpoints.iter().filter_map(|to| Some((proxying.to(&to.host)?.clone(), to.clone())));
+    let through: Vec<_> = proxied.map(|(proxy, to)| Target::Through(proxy, to)).collect();
+    let (behind, straight): (Vec<_>, Vec<_>) =
+        endpoints.iter().cloned().partition(|to| proxying.to(&to.host).is_some());
+    let (straight, behind) = tokio::join!(resolve_all(&straight, limit), resolve_all(&behind, limit));
+    let straight = straight.into_iter().map(Target::Straight);
+    straight.chain(behind.into_iter().map(Target::Datagrams)).chain(through).collect()
+}
+
+async fn resolve_all(endpoints: &[Address], limit: Duration) -> Vec<SocketAddr> {
     let lookups = endpoints.iter().map(|endpoint| async move {
         match tokio::time::timeout(limit, tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))).await {
             Ok(Ok(found)) => found.collect(),

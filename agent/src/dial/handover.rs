@@ -10,7 +10,7 @@ use lattice_protocol::task::{self, Kind};
 use lattice_protocol::transport::{CloseCode, Session, Transport};
 
 use super::race::Ways;
-use super::{Machine, RESOLVE_AT_MOST, WAIT, address};
+use super::{Machine, WAIT};
 use crate::backoff::Backoff;
 use crate::identity::Identity;
 use crate::serve::{Acceptor, Exchanges};
@@ -64,8 +64,7 @@ impl Machine {
 
     async fn beside(&self, present: &Session, identity: &Identity, ways: Ways) -> Result<Session, String> {
         present.announce_handover().await.map_err(|error| super::chain(&error))?;
-        let addresses = address::resolve_all(&self.dialler.endpoints, RESOLVE_AT_MOST).await;
-        self.handshake(identity, addresses, ways).await
+        self.handshake(identity, self.targets().await, ways).await
     }
 }
 

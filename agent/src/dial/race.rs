@@ -1,16 +1,19 @@
 //! Dials several addresses, a little apart, each over QUIC and TCP; the first session wins and the others are dropped.
 
+use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use lattice_protocol::limits::TCP_HEAD_START;
+use lattice_protocol::limits::{HANDSHAKE_TIMEOUT, TCP_HEAD_START};
 use lattice_protocol::transport::dial::{Race, race};
-use lattice_protocol::transport::{Session, Transport, quic};
+use lattice_protocol::transport::{Session, Transport, quic, tcp};
 
+use super::address::{Address, Target};
 use super::chain;
+use super::via::HttpProxy;
 
 /// Head start of each address over the next (RFC 8305 calls it Connection Attempt Delay). Lower makes handshakes that are
 /// thrown away; higher waits longer for a dead address.
@@ -40,15 +43,20 @@ impl Ways {
 /// # Errors
 /// What every address said, in one line.
 pub(super) async fn first(
-    addresses: Vec<SocketAddr>,
+    targets: Vec<Target>,
     tls: &Arc<rustls::ClientConfig>,
     ways: Ways,
 ) -> Result<Session, String> {
-    let dials = addresses.into_iter().take(ADDRESSES_MAX).zip(0_u32..);
+    let targets = targets.into_iter().filter(|target| !matches!((target, ways), (Target::Through(..), Ways::QuicOnly)));
+    let dials = targets.take(ADDRESSES_MAX).zip(0_u32..);
     let mut running: FuturesUnordered<_> = dials
-        .map(|(address, place)| async move {
+        .map(|(target, place)| async move {
             tokio::time::sleep(HEAD_START * place).await;
-            dial(address, Arc::clone(tls), ways).await
+            match target {
+                Target::Straight(address) => dial(address, Arc::clone(tls), ways).await,
+                Target::Datagrams(address) => dial(address, Arc::clone(tls), Ways::QuicOnly).await,
+                Target::Through(proxy, to) => through(&proxy, &to, Arc::clone(tls), ways).await,
+            }
         })
         .collect();
     let mut said = Vec::new();
@@ -59,6 +67,30 @@ pub(super) async fn first(
         }
     }
     Err(said.join("; "))
+}
+
+/// Over TCP through a proxy, after QUIC had its head start.
+async fn through(
+    proxy: &HttpProxy,
+    to: &Address,
+    tls: Arc<rustls::ClientConfig>,
+    ways: Ways,
+) -> Result<Session, String> {
+    if let Ways::Both(head_start) = ways {
+        tokio::time::sleep(head_start).await;
+    }
+    let words = |why: &dyn std::error::Error| format!("{to} through {proxy}: {}", chain(why));
+    in_time(to, async {
+        let stream = proxy.connect(to.host(), to.port()).await.map_err(|error| words(&error))?;
+        let address = stream.peer_addr().map_err(|error| words(&error))?;
+        tcp::over(stream, tls, address).await.map_err(|error| words(&error))
+    })
+    .await
+}
+
+async fn in_time(to: &Address, dialling: impl Future<Output = Result<Session, String>>) -> Result<Session, String> {
+    let late = || format!("{to}: no answer through the proxy within {HANDSHAKE_TIMEOUT:?}");
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, dialling).await.map_err(|_| late())?
 }
 
 /// A socket of its own for each dial: a binding in a NAT on the way that went bad is not used again.

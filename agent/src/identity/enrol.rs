@@ -13,8 +13,9 @@ use lattice_protocol::tls::{self, CaBundle, MANAGER_SERVER_NAME};
 use lattice_protocol::token::JoinToken;
 use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::dial::via::Proxying;
 
 use super::key::Request;
 use super::{Enrolment, Error};
@@ -99,7 +100,7 @@ pub(super) async fn enrol(what: &Enrolment, request: &Request, kube_system_uid: 
     let tls = TlsConnector::from(Arc::new(tls::enrolment_client(&ca, &what.trust_domain)));
     let mut last = Error::Unreachable { url: String::new(), why: "no bootstrap URL is given".to_owned() };
     for url in &what.urls {
-        let asked = tokio::time::timeout(ANSWER_AT_MOST, post(url, &tls, body.clone())).await;
+        let asked = tokio::time::timeout(ANSWER_AT_MOST, post(url, &what.proxying, &tls, body.clone())).await;
         let asked = asked.unwrap_or_else(|_| Err(unreachable(url, "no answer in time")));
         match asked.and_then(|answer| check(url, what, answer)) {
             Ok(answer) => return Ok(answer),
@@ -128,9 +129,9 @@ fn unreachable(url: &BootstrapUrl, why: impl fmt::Display) -> Error {
     Error::Unreachable { url: url.to_string(), why: why.to_string() }
 }
 
-async fn post(url: &BootstrapUrl, tls: &TlsConnector, body: Bytes) -> Result<Answer, Error> {
+async fn post(url: &BootstrapUrl, proxying: &Proxying, tls: &TlsConnector, body: Bytes) -> Result<Answer, Error> {
     let failed = |error: &dyn fmt::Display| unreachable(url, error);
-    let tcp = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|error| failed(&error))?;
+    let tcp = proxying.connect(&url.host, url.port).await.map_err(|error| failed(&error))?;
     let io = tls.connect(manager_name(), tcp).await.map_err(|error| failed(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(|error| failed(&error))?;
