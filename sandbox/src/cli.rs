@@ -32,7 +32,8 @@ pub struct RunArgs {
     /// where the files have none of that name.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Folder for kubeconfigs, pids and logs [default: a fresh temporary folder, printed].
+    /// Folder for kubeconfigs, pids, logs, and all objects and machines: started again on the same folder, without FILE,
+    /// the sandbox goes on where it was [default: a fresh temporary folder, printed].
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// End with exit code 0 once every given cluster is there.
@@ -153,6 +154,7 @@ Examples:
   lattice-manager sandbox my.yaml --until ready            ends once every cluster of my.yaml is Ready
   lattice-manager sandbox --plain --speed 100 | tee log    one line per change
   lattice-manager sandbox --fault cluster=backend,kind=DaemonSet,name=ztunnel,ready=3
+  lattice-manager sandbox --state DIR                      stopped with Ctrl-C and started again, it goes on where it was
   lattice-manager sandbox fault clear                      clears every fault of the newest running sandbox
 
 The state folder holds parent.kubeconfig, <cluster>.kubeconfig, pids/manager, pids/agent-<cluster> and logs/.

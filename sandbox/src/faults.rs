@@ -1,7 +1,7 @@
 //! The faults that hold in a running sandbox.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -14,17 +14,22 @@ pub(crate) struct Faults {
     changed: watch::Sender<()>,
     /// The file in which the manager finds those that are meant for it.
     manager_file: PathBuf,
+    /// The file from which a sandbox that is started again takes them.
+    kept_file: PathBuf,
 }
 
 impl Faults {
-    /// Makes the set; those for the manager are kept in `manager_file`.
+    /// Makes the set: those that are given, and those that held when the sandbox of this folder was stopped.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>, manager_file: PathBuf) -> std::io::Result<Self> {
-        let set: BTreeSet<Fault> = faults.into_iter().collect();
-        let faults = Self { set: Mutex::new(set), changed: watch::Sender::new(()), manager_file };
-        faults.write_manager_file()?;
+    /// When its files cannot be written.
+    pub(crate) fn new(given: impl IntoIterator<Item = Fault>, folder: &Path) -> std::io::Result<Self> {
+        let kept_file = folder.join("faults");
+        let kept = std::fs::read_to_string(&kept_file).unwrap_or_default();
+        let set: BTreeSet<Fault> = kept.lines().filter_map(|line| line.parse().ok()).chain(given).collect();
+        let manager_file = folder.join("manager-faults");
+        let faults = Self { set: Mutex::new(set), changed: watch::Sender::new(()), manager_file, kept_file };
+        faults.write_files()?;
         Ok(faults)
     }
 
@@ -80,19 +85,26 @@ impl Faults {
 
     fn tell(&self) -> std::io::Result<()> {
         self.changed.send_replace(());
-        self.write_manager_file()
+        self.write_files()
     }
 
-    fn write_manager_file(&self) -> std::io::Result<()> {
-        let mut lines = String::new();
-        for fault in self.lock().iter().filter(|fault| fault.what == What::ActorPanic) {
-            lines.push_str("panic ");
-            lines.push_str(&fault.cluster);
-            lines.push('\n');
+    fn write_files(&self) -> std::io::Result<()> {
+        let (mut panics, mut kept) = (String::new(), String::new());
+        for fault in self.lock().iter() {
+            match fault.what {
+                What::ActorPanic => panics.extend(["panic ", &fault.cluster, "\n"]),
+                // Done once, and over.
+                What::AgentKill => continue,
+                _ => {}
+            }
+            kept.extend([fault.to_string().as_str(), "\n"]);
         }
-        let fresh = self.manager_file.with_extension("new");
-        std::fs::write(&fresh, lines)?;
-        std::fs::rename(fresh, &self.manager_file)
+        for (file, lines) in [(&self.manager_file, panics), (&self.kept_file, kept)] {
+            let fresh = file.with_extension("new");
+            std::fs::write(&fresh, lines)?;
+            std::fs::rename(fresh, file)?;
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<Fault>> {
@@ -107,9 +119,9 @@ mod tests {
     #[test]
     fn the_manager_finds_its_faults_in_its_file_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("faults");
+        let file = folder.path().join("manager-faults");
         let all = ["cluster=a,actor=panic", "cluster=b,uplink=down"].map(|text| text.parse::<Fault>().unwrap());
-        let faults = Faults::new(all.clone(), file.clone()).unwrap();
+        let faults = Faults::new(all.clone(), folder.path()).unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "panic a\n");
         assert_eq!(faults.clear(Some(&all[0])).unwrap(), [all[0].clone()]);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
@@ -118,10 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn faults_hold_on_when_the_sandbox_starts_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = ["cluster=a,uplink=down", "cluster=b,agent=kill"].map(|text| text.parse::<Fault>().unwrap());
+        drop(Faults::new(all.clone(), folder.path()).unwrap());
+        let again = Faults::new([], folder.path()).unwrap();
+        assert_eq!(again.list(), [all[0].clone()]);
+        again.clear(None).unwrap();
+        assert!(Faults::new([], folder.path()).unwrap().list().is_empty());
+    }
+
+    #[test]
     fn a_second_cap_replaces_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let cap = |ready| format!("cluster=a,kind=DaemonSet,name=z,ready={ready}").parse::<Fault>().unwrap();
-        let faults = Faults::new([cap(3)], folder.path().join("faults")).unwrap();
+        let faults = Faults::new([cap(3)], folder.path()).unwrap();
         faults.set(cap(2)).unwrap();
         assert_eq!(faults.list(), [cap(2)]);
     }

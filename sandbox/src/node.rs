@@ -9,6 +9,7 @@ pub(crate) mod folder;
 pub(crate) mod hypervisor;
 pub(crate) mod kubeadm;
 pub(crate) mod paths;
+pub(crate) mod record;
 pub(crate) mod relay;
 
 use lattice_apiserver::ApiServer;

@@ -17,6 +17,7 @@ use crate::cli::{RunArgs, Until};
 use crate::faults::Faults;
 use crate::node::child;
 use crate::node::hypervisor::{self, Hypervisor};
+use crate::node::record::Records;
 
 pub(crate) mod control;
 mod documents;
@@ -50,6 +51,8 @@ pub(crate) enum Error {
     Signals(#[source] std::io::Error),
     #[error("--until ready needs a LatticeCluster, and the given files have none")]
     NoCluster,
+    #[error("what the state folder holds cannot go on: {0}")]
+    GoOn(String),
 }
 
 /// Why it ends.
@@ -97,12 +100,11 @@ impl Running {
         drop(self.capi.take());
         let manager = self.manager.take();
         let all = async {
-            let manager = async {
-                if let Some(manager) = manager {
-                    manager.stop().await;
-                }
-            };
-            tokio::join!(manager, self.hypervisor.stop());
+            // First, so that nobody notes that its agents go.
+            if let Some(manager) = manager {
+                manager.stop().await;
+            }
+            self.hypervisor.stop().await;
         };
         if tokio::time::timeout(STOP_MAX, all).await.is_err() {
             tracing::warn!("not everything ended by itself");
@@ -121,25 +123,42 @@ async fn run(
 ) -> Result<End, Error> {
     let began = Instant::now();
     let mut interrupts = Interrupts::new().map_err(Error::Signals)?;
-    let documents = documents::load(&args.files, &env.example_yaml)?;
-    let clusters = documents::clusters(&documents);
-    if args.until.is_some() && clusters.is_empty() {
-        return Err(Error::NoCluster);
-    }
-    let faults =
-        Arc::new(Faults::new(args.faults.iter().cloned(), state.path().join("manager-faults")).map_err(Error::State)?);
+    let before = state.ports();
+    // A sandbox that goes on has its objects, except those of files that are given again.
+    let documents = if before.is_some() && args.files.is_empty() {
+        Vec::new()
+    } else {
+        documents::load(&args.files, &env.example_yaml)?
+    };
+    let faults = Arc::new(Faults::new(args.faults.iter().cloned(), state.path()).map_err(Error::State)?);
     let control_path = state.socket();
-    let settings =
-        child::Settings { speed: args.speed, state: state.path().to_owned(), agent_exe: env.agent_exe.clone() };
+    let settings = child::Settings {
+        speed: args.speed,
+        state: state.path().to_owned(),
+        agent_exe: env.agent_exe.clone(),
+        records: Records::new(state.path(), state.kept()),
+    };
     let config =
         hypervisor::Config { child: settings, manager_exe: env.manager_exe.clone(), control: control_path.clone() };
     let hypervisor = Hypervisor::new(config, Arc::clone(&faults));
-    let server =
-        ApiServer::new(lattice_apiserver::Config { controllers: true, ..Default::default() }).map_err(Error::Server)?;
-    let serving = server.serve(([127, 0, 0, 1], 0).into()).await.map_err(Error::Server)?;
+    let api = lattice_apiserver::Config { controllers: true, state: state.parent_api(), ..Default::default() };
+    let server = ApiServer::new(api).map_err(Error::Server)?;
+    let port = before.map_or(0, |[parent, ..]| parent);
+    let serving = server.serve(([127, 0, 0, 1], port).into()).await.map_err(Error::Server)?;
+    let ports = manager::choose_ports(before.map(|[_, manager @ ..]| manager))?;
+    let [gateway, bootstrap, proxy, metrics] = ports;
+    let all_ports = [serving.addr().port(), gateway, bootstrap, proxy, metrics];
     let kubeconfig = server.kubeconfig(&serving.addr()).map_err(Error::Server)?;
     let stop = CancellationToken::new();
     let client = server.client();
+    let clusters = if before.is_some() && args.files.is_empty() {
+        parent::clusters(&client).await
+    } else {
+        documents::clusters(&documents)
+    };
+    if args.until.is_some() && clusters.is_empty() {
+        return Err(Error::NoCluster);
+    }
     let running = running.insert(Running {
         stop: stop.clone(),
         hypervisor: Arc::clone(&hypervisor),
@@ -153,14 +172,20 @@ async fn run(
     let show = show(args, state, board, &clusters, &stop);
     let work = async {
         parent::install(&client, env, args.crds_dir.as_deref()).await?;
+        hypervisor.go_on().await.map_err(Error::GoOn)?;
         running.capi = Some(Capi::start(client.clone(), capi::Config { speed: args.speed, machines: hypervisor }));
         parent::apply(&client, &documents).await?;
+        // From here on there is something that can go on.
+        state.write_ports(all_ports).map_err(Error::State)?;
         // Whoever waits for this file finds the kinds and the clusters there.
         state.write_kubeconfig("parent", &kubeconfig).map_err(Error::State)?;
         observe::start(client.clone(), Arc::clone(board), stop.clone());
-        running.manager = Some(manager::Manager::start(env, args, state, Arc::clone(board))?);
+        let manager = running.manager.insert(manager::Manager::start(env, args, state, Arc::clone(board), ports)?);
         match args.until {
-            Some(Until::Ready) => board.all_ready(&clusters).await,
+            Some(Until::Ready) => {
+                manager.ready().await;
+                board.all_ready(&clusters).await;
+            }
             None => std::future::pending().await,
         }
         Ok(End::Reached)

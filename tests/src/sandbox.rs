@@ -28,6 +28,7 @@ static PLACES: Semaphore = Semaphore::const_new(SANDBOXES_MAX);
 #[derive(Debug)]
 pub struct Sandbox {
     process: Child,
+    args: Vec<String>,
     state: PathBuf,
     _folder: tempfile::TempDir,
     _place: SemaphorePermit<'static>,
@@ -91,20 +92,21 @@ impl Builder {
         let state = folder.path().join("state");
         let mut command = Command::new(self.binaries.clone().map_or_else(binaries, Ok)?.join("lattice-manager"));
         command.arg("sandbox");
+        let mut args = self.args;
         for (name, text) in &self.files {
             let path = folder.path().join(name);
             std::fs::write(&path, text)?;
             command.arg(path);
         }
-        if !self.args.iter().any(|arg| arg == "--speed") {
-            command.args(["--speed", "20"]);
+        if !args.iter().any(|arg| arg == "--speed") {
+            args.extend(["--speed".to_owned(), "20".to_owned()]);
         }
         let output = std::fs::File::create(folder.path().join("output"))?;
         command
             .arg("--plain")
             .arg("--state")
             .arg(&state)
-            .args(&self.args)
+            .args(&args)
             .env_remove("LATTICE_CRDS_DIR")
             .envs(self.env)
             .stdin(Stdio::null())
@@ -112,7 +114,7 @@ impl Builder {
             .stderr(output)
             .kill_on_drop(true);
         let process = command.spawn().context("lattice-manager sandbox")?;
-        let mut sandbox = Sandbox { process, state, _folder: folder, _place: place };
+        let mut sandbox = Sandbox { process, args, state, _folder: folder, _place: place };
         sandbox.until_it_answers().await?;
         Ok(sandbox)
     }
@@ -122,6 +124,28 @@ impl Sandbox {
     /// A sandbox with the built-in example.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// Ends the sandbox by a signal, and starts it again on the same state folder, without its files.
+    pub async fn start_again(&mut self, signal: &str) -> Result<()> {
+        let pid = self.process.id().context("the sandbox has ended by itself")?;
+        send(pid, signal).await?;
+        self.ended().await?;
+        // One that was killed leaves it behind, and `until_it_answers` must not find it.
+        let _ = std::fs::remove_file(self.state.join("parent.kubeconfig"));
+        let output = std::fs::OpenOptions::new().append(true).open(self.state.with_file_name("output"))?;
+        self.process = Command::new(binaries()?.join("lattice-manager"))
+            .args(["sandbox", "--plain", "--state"])
+            .arg(&self.state)
+            .args(&self.args)
+            .env_remove("LATTICE_CRDS_DIR")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .kill_on_drop(true)
+            .spawn()
+            .context("lattice-manager sandbox")?;
+        self.until_it_answers().await
     }
 
     async fn until_it_answers(&mut self) -> Result<()> {

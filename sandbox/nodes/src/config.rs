@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
+use serde::{Deserialize, Serialize};
 
 use crate::runtime::Runtime;
 
@@ -86,7 +87,7 @@ impl Default for CniRule {
 }
 
 /// A machine that joins the cluster.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeSpec {
     /// Name of the Node object.
     pub name: String,

@@ -10,6 +10,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use lattice_protocol::{clock, task};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Key, Taken};
@@ -59,6 +60,8 @@ pub(crate) struct World {
     pub(crate) remotes: Arc<Remotes>,
     pub(crate) machines: Arc<dyn Machines>,
     pub(crate) pace: Pace,
+    /// How many kinds were listed. Who acts before all were takes for missing what is only not seen yet.
+    listed: watch::Sender<usize>,
 }
 
 impl Capi {
@@ -80,10 +83,11 @@ impl Capi {
                 queue: Queue::new(pace.after(RECONCILE_EVERY), interval),
                 machines: config.machines,
                 pace,
+                listed: watch::Sender::new(0),
             }
         });
         for kind in Kind::all() {
-            start(&stop, "capi.watch", watch(Arc::clone(&world), kind));
+            start(&stop, "capi.watch", follow(Arc::clone(&world), kind));
         }
         for _ in 0..WORKERS {
             start(&stop, "capi.work", work(Arc::clone(&world)));
@@ -111,10 +115,11 @@ fn start(stop: &CancellationToken, name: &'static str, future: impl Future<Outpu
 }
 
 /// Follows one kind.
-async fn watch(world: Arc<World>, kind: Kind) {
+async fn follow(world: Arc<World>, kind: Kind) {
     let api: Api<DynamicObject> = Api::all_with(world.client.clone(), &kind.resource());
     let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
     let mut listed = Vec::new();
+    let mut first = true;
     while let Some(event) = stream.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
@@ -125,6 +130,9 @@ async fn watch(world: Arc<World>, kind: Kind) {
             Ok(Event::InitDone) => {
                 for key in world.cache.keys(kind).into_iter().filter(|key| !listed.contains(key)) {
                     world.gone(&key, None);
+                }
+                if std::mem::take(&mut first) {
+                    world.listed.send_modify(|kinds| *kinds += 1);
                 }
             }
             Ok(Event::Apply(object)) => world.take(kind, object),
@@ -158,8 +166,12 @@ async fn listen(world: Arc<World>) {
     }
 }
 
-/// Reconciles key after key.
+/// Reconciles key after key, once all kinds are known.
 async fn work(world: Arc<World>) {
+    let all = Kind::all().len();
+    if world.listed.subscribe().wait_for(|kinds| *kinds >= all).await.is_err() {
+        return;
+    }
     loop {
         let key = world.queue.next().await;
         let known = world.cache.get(key.kind, &key.namespace, &key.name);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 /// What a machine is switched on with.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Boot {
     /// Namespace of its objects.
     pub namespace: String,

@@ -43,6 +43,26 @@ impl Block {
         Err(last.unwrap_or_else(|| std::io::Error::other("no free block of loopback addresses")))
     }
 
+    /// Takes the block again that a sandbox had before it was stopped; machines' addresses go on after the highest of
+    /// `used`.
+    ///
+    /// # Errors
+    /// When somebody else has it now.
+    pub(crate) fn reclaim(prefix: [u8; 3], used: impl Iterator<Item = IpAddr>) -> std::io::Result<Self> {
+        let last = |ip| match ip {
+            IpAddr::V4(ip) => u16::from(ip.octets()[3]) + 1,
+            IpAddr::V6(_) => 0,
+        };
+        let next = used.map(last).chain([*MACHINES.start()]).max().unwrap_or_default();
+        let lock = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(prefix[0], prefix[1], prefix[2], LOCK_HOST)), API_PORT);
+        Ok(Self { prefix, next: AtomicU16::new(next), _lock: TcpListener::bind(lock)? })
+    }
+
+    /// First three parts of all its addresses.
+    pub(crate) fn prefix(&self) -> [u8; 3] {
+        self.prefix
+    }
+
     /// Where the API of the cluster is reached for looking on.
     pub(crate) fn api(&self) -> SocketAddr {
         SocketAddr::new(self.host(API_HOST), API_PORT)
@@ -69,6 +89,16 @@ mod tests {
         let (a, b) = (Block::claim().unwrap(), Block::claim().unwrap());
         assert_ne!(a.api(), b.api());
         assert_ne!(a.machine(), a.machine());
+    }
+
+    #[test]
+    fn a_block_that_was_given_back_goes_on_where_it_was() {
+        let block = Block::claim().unwrap();
+        let (prefix, first) = (block.prefix(), block.machine().unwrap());
+        assert!(Block::reclaim(prefix, std::iter::empty()).is_err(), "somebody holds it");
+        drop(block);
+        let again = Block::reclaim(prefix, [first].into_iter()).unwrap();
+        assert!(again.machine().unwrap() > first);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 use super::address::{API_PORT, Block};
 use super::agents::Agents;
 use super::kubeadm::{self, Config};
+use super::record::{ClusterRecord, Records};
 use super::relay::Line;
 
 /// Longest wait for a kubelet to register.
@@ -58,10 +59,13 @@ pub(crate) struct Settings {
     /// Folder for kubeconfigs, pids and logs.
     pub(crate) state: PathBuf,
     pub(crate) agent_exe: PathBuf,
+    /// Where clusters and machines are written down.
+    pub(crate) records: Records,
 }
 
 /// A workload cluster.
 pub(crate) struct Child {
+    namespace: String,
     name: String,
     settings: Settings,
     pub(crate) block: Block,
@@ -90,36 +94,58 @@ pub(crate) struct Joining<'a> {
 }
 
 impl Child {
-    /// Claims addresses for a cluster that does not run yet.
-    pub(crate) fn new(name: &str, settings: Settings, uplink_down: bool) -> std::io::Result<Self> {
+    /// Claims addresses for a cluster that does not run yet, and writes them down.
+    pub(crate) fn new(namespace: &str, name: &str, settings: Settings, uplink_down: bool) -> std::io::Result<Self> {
+        let child = Self::at(Block::claim()?, namespace, name, settings, uplink_down);
+        child.settings.records.write_cluster(&ClusterRecord {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            addresses: child.block.prefix(),
+        });
+        Ok(child)
+    }
+
+    /// A cluster at addresses that were claimed.
+    pub(crate) fn at(block: Block, namespace: &str, name: &str, settings: Settings, uplink_down: bool) -> Self {
         let line = Arc::new(Line::new(uplink_down));
         let pid_file = settings.state.join("pids").join(format!("agent-{name}"));
         let log = settings.state.join("logs").join(format!("agent-{name}.log"));
         let agents = Arc::new(Agents::new(settings.agent_exe.clone(), Arc::clone(&line), pid_file, log));
-        Ok(Self {
+        Self {
+            namespace: namespace.to_owned(),
             name: name.to_owned(),
             settings,
-            block: Block::claim()?,
+            block,
             line,
             agents,
             up: OnceCell::new(),
             servings: Mutex::default(),
-        })
+        }
     }
 
-    /// Brings the API up on a machine, as `kubeadm init` does; returns the administrator's kubeconfig.
-    pub(crate) async fn init(&self, machine: &Joining<'_>, config: &Config) -> Result<String, Error> {
+    /// Lets a machine go on that was a node before the sandbox was stopped.
+    pub(crate) async fn go_on(&self, machine: &str, node: NodeSpec, api_server: bool) -> Result<(), Error> {
         let up = self.up.get_or_try_init(|| self.start()).await?;
-        let kubeconfig = self.serve(up, machine).await?;
+        if api_server {
+            self.serve(up, machine, node.ip).await?;
+        }
+        up.nodes.join(node);
+        Ok(())
+    }
+
+    /// Brings the API up on a machine, as `kubeadm init` does; returns the administrator's kubeconfig, and the node.
+    pub(crate) async fn init(&self, machine: &Joining<'_>, config: &Config) -> Result<(String, NodeSpec), Error> {
+        let up = self.up.get_or_try_init(|| self.start()).await?;
+        let kubeconfig = self.serve(up, machine.name, machine.ip).await?;
         for (namespace, name, data) in kubeadm::config_maps(config, &kubeconfig) {
             self.config_map(&up.server.client(), namespace, name, data).await?;
         }
-        self.register(up, machine, config).await?;
-        Ok(kubeconfig)
+        let node = self.register(up, machine, config).await?;
+        Ok((kubeconfig, node))
     }
 
-    /// Lets a machine in, as `kubeadm join` does; returns the administrator's kubeconfig to a control plane.
-    pub(crate) async fn join(&self, machine: &Joining<'_>, config: &Config) -> Result<String, Error> {
+    /// Lets a machine in, as `kubeadm join` does; returns the administrator's kubeconfig to a control plane, and the node.
+    pub(crate) async fn join(&self, machine: &Joining<'_>, config: &Config) -> Result<(String, NodeSpec), Error> {
         let up = self.up.get().ok_or_else(|| Error::NotUp(self.name.clone()))?;
         let (id, secret) = config.token.as_ref().ok_or_else(|| Error::Token(self.name.clone()))?;
         let secrets: Api<Secret> = Api::namespaced(up.server.client(), "kube-system");
@@ -129,9 +155,10 @@ impl Child {
         if known.is_none_or(|known| known.0 != secret.as_bytes()) {
             return Err(Error::Token(self.name.clone()));
         }
-        let kubeconfig = if machine.control_plane { self.serve(up, machine).await? } else { String::new() };
-        self.register(up, machine, config).await?;
-        Ok(kubeconfig)
+        let kubeconfig =
+            if machine.control_plane { self.serve(up, machine.name, machine.ip).await? } else { String::new() };
+        let node = self.register(up, machine, config).await?;
+        Ok((kubeconfig, node))
     }
 
     /// Switches a machine off for good.
@@ -157,7 +184,8 @@ impl Child {
 
     async fn start(&self) -> Result<Up, Error> {
         let fail = |source| Error::Server { cluster: self.name.clone(), source };
-        let config = lattice_apiserver::Config { controllers: true, ..Default::default() };
+        let state = self.settings.records.api(&self.namespace, &self.name);
+        let config = lattice_apiserver::Config { controllers: true, state, ..Default::default() };
         let server = ApiServer::new(config).map_err(fail)?;
         let api = self.block.api();
         let serving = server.serve(api).await.map_err(fail)?;
@@ -178,16 +206,16 @@ impl Child {
     }
 
     /// Serves the API on a control-plane machine's own address; the kubeconfig names that.
-    async fn serve(&self, up: &Up, machine: &Joining<'_>) -> Result<String, Error> {
+    async fn serve(&self, up: &Up, machine: &str, ip: IpAddr) -> Result<String, Error> {
         let fail = |source| Error::Server { cluster: self.name.clone(), source };
-        let at = SocketAddr::new(machine.ip, API_PORT);
+        let at = SocketAddr::new(ip, API_PORT);
         let there = {
             let servings = self.servings.lock().unwrap_or_else(PoisonError::into_inner);
-            servings.iter().any(|(name, _)| name == machine.name)
+            servings.iter().any(|(name, _)| name == machine)
         };
         if !there {
             let serving = up.server.serve(at).await.map_err(fail)?;
-            self.keep(machine.name.to_owned(), serving);
+            self.keep(machine.to_owned(), serving);
         }
         up.server.kubeconfig(&at).map_err(fail)
     }
@@ -197,7 +225,7 @@ impl Child {
     }
 
     /// Starts the machine's kubelet and waits until its Node is there.
-    async fn register(&self, up: &Up, machine: &Joining<'_>, config: &Config) -> Result<(), Error> {
+    async fn register(&self, up: &Up, machine: &Joining<'_>, config: &Config) -> Result<NodeSpec, Error> {
         let name = config.node.name.clone().unwrap_or_else(|| machine.name.to_owned());
         let mut spec = NodeSpec::new(name.clone(), machine.ip);
         if machine.control_plane {
@@ -213,11 +241,11 @@ impl Child {
         spec.folder = Some(machine.folder.clone());
         spec.cpus = machine.cpus;
         spec.memory_mib = machine.memory_mib;
-        up.nodes.join(spec);
+        up.nodes.join(spec.clone());
         let nodes: Api<Node> = Api::all(up.server.client());
         let there = kube::runtime::wait::await_condition(nodes, &name, |node: Option<&Node>| node.is_some());
         match tokio::time::timeout(REGISTER_MAX, there).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(spec),
             _ => Err(Error::NotRegistered(name)),
         }
     }

@@ -10,10 +10,12 @@ use lattice_protocol::task;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+use super::address::Block;
 use super::child::{Child, Joining, Settings};
 use super::cloud_init::CloudConfig;
 use super::folder::{NodeFile, prepare};
 use super::kubeadm;
+use super::record::{Joined, MachineRecord};
 use crate::capi::{Boot, Machines, Power};
 use crate::fault::What;
 use crate::faults::Faults;
@@ -52,7 +54,30 @@ struct Machine {
     power: Power,
     boot: Arc<Boot>,
     ip: Option<IpAddr>,
+    joined: Option<Joined>,
+    done: bool,
     task: Option<JoinHandle<()>>,
+}
+
+impl Machine {
+    /// One that is switched on now.
+    fn starting(boot: Arc<Boot>) -> Self {
+        Self { power: Power::Starting, boot, ip: None, joined: None, done: false, task: None }
+    }
+
+    fn record(&self) -> MachineRecord {
+        let failed = match &self.power {
+            Power::Failed { message, .. } => Some(message.clone()),
+            _ => None,
+        };
+        MachineRecord {
+            boot: Boot::clone(&self.boot),
+            ip: self.ip,
+            joined: self.joined.clone(),
+            done: self.done,
+            failed,
+        }
+    }
 }
 
 impl Drop for Machine {
@@ -89,7 +114,7 @@ impl Hypervisor {
             return Ok(Arc::clone(child));
         }
         let down = self.faults.holds(cluster, |what| matches!(what, What::UplinkDown));
-        let child = Child::new(cluster, self.config.child.clone(), down)
+        let child = Child::new(namespace, cluster, self.config.child.clone(), down)
             .map_err(|error| format!("no loopback addresses for {cluster}: {error}"))?;
         let child = Arc::new(child);
         if self.faults.take_kill(cluster) {
@@ -148,28 +173,36 @@ impl Hypervisor {
     }
 
     fn set_power(&self, key: &Key, power: Power) {
-        if let Some(machine) = lock(&self.machines).get_mut(key) {
-            machine.power = power;
-        }
+        self.set(key, |machine| machine.power = power);
         self.changed(&key.0);
+    }
+
+    /// Changes what is known of a machine, and writes it down.
+    fn set(&self, key: &Key, change: impl FnOnce(&mut Machine)) {
+        if let Some(machine) = lock(&self.machines).get_mut(key) {
+            change(machine);
+            self.config.child.records.write_machine(&machine.record());
+        }
     }
 
     /// A machine's life: start, then its first commands.
     async fn live(self: Arc<Self>, key: Key, boot: Arc<Boot>) {
         tokio::time::sleep(self.after(START)).await;
         let failed = |addresses, message| Power::Failed { addresses, message };
+        let known = lock(&self.machines).get(&key).and_then(|machine| machine.ip);
         let ip = match self.child(&boot.namespace, &boot.cluster) {
-            Ok(child) => child.block.machine(),
+            Ok(child) => known.or_else(|| child.block.machine()),
             Err(message) => return self.set_power(&key, failed(Vec::new(), message)),
         };
         let Some(ip) = ip else {
             return self.set_power(&key, failed(Vec::new(), "the cluster's loopback addresses are used up".to_owned()));
         };
-        if let Some(machine) = lock(&self.machines).get_mut(&key) {
-            machine.ip = Some(ip);
-        }
+        self.set(&key, |machine| machine.ip = Some(ip));
         let addresses = vec![ip.to_string()];
-        self.set_power(&key, Power::Running { addresses: addresses.clone(), node: false, api_server: false });
+        let joined = lock(&self.machines).get(&key).is_some_and(|machine| machine.joined.is_some());
+        if !joined {
+            self.set_power(&key, Power::Running { addresses: addresses.clone(), node: false, api_server: false });
+        }
         let folder = self.folder(&boot);
         let node = NodeFile {
             control: self.config.control.clone(),
@@ -184,9 +217,12 @@ impl Hypervisor {
                 Ok(config) => config.execute(&folder, Some(&pid_file)).await.map_err(|error| error.to_string()),
             },
         };
-        if let Err(message) = result {
-            tracing::warn!(machine = key.1, message, "a machine's first commands failed");
-            self.set_power(&key, failed(addresses, message));
+        match result {
+            Ok(()) => self.set(&key, |machine| machine.done = true),
+            Err(message) => {
+                tracing::warn!(machine = key.1, message, "a machine's first commands failed");
+                self.set_power(&key, failed(addresses, message));
+            }
         }
     }
 
@@ -229,12 +265,65 @@ impl Hypervisor {
             control_plane,
         };
         let result = if join { child.join(&machine, &config).await } else { child.init(&machine, &config).await };
-        let kubeconfig = result.map_err(|error| chain(&error))?;
+        let (kubeconfig, node) = result.map_err(|error| chain(&error))?;
         apply_workload_faults(&child, &self.faults.of(&boot.cluster));
         let key = (namespace.to_owned(), name.to_owned());
         let power = Power::Running { addresses: vec![ip.to_string()], node: true, api_server: control_plane };
+        self.set(&key, |machine| machine.joined = Some(Joined { node, api_server: control_plane }));
         self.set_power(&key, power);
         Ok(kubeconfig)
+    }
+
+    /// Lets the clusters and machines of a stopped sandbox go on. What was under way begins again.
+    ///
+    /// # Errors
+    /// When a cluster's addresses are taken by somebody else, or its API does not come up.
+    pub(crate) async fn go_on(self: &Arc<Self>) -> Result<(), String> {
+        let records = &self.config.child.records;
+        let machines = records.machines();
+        for cluster in records.clusters() {
+            let own = |record: &&MachineRecord| {
+                record.boot.namespace == cluster.namespace && record.boot.cluster == cluster.name
+            };
+            let down = self.faults.holds(&cluster.name, |what| matches!(what, What::UplinkDown));
+            let used = machines.iter().filter(own).filter_map(|record| record.ip);
+            let block = Block::reclaim(cluster.addresses, used)
+                .map_err(|error| format!("the addresses of {} cannot be had again: {error}", cluster.name))?;
+            let child = Child::at(block, &cluster.namespace, &cluster.name, self.config.child.clone(), down);
+            let child = Arc::new(child);
+            for record in machines.iter().filter(own) {
+                if let Some(Joined { node, api_server }) = &record.joined {
+                    let going = child.go_on(&record.boot.name, node.clone(), *api_server).await;
+                    going.map_err(|error| chain(&error))?;
+                }
+            }
+            apply_workload_faults(&child, &self.faults.of(&cluster.name));
+            lock(&self.children).insert((cluster.namespace.clone(), cluster.name.clone()), child);
+        }
+        for record in machines {
+            self.switch_on_again(record);
+        }
+        Ok(())
+    }
+
+    fn switch_on_again(self: &Arc<Self>, record: MachineRecord) {
+        let key = (record.boot.namespace.clone(), record.boot.name.clone());
+        let boot = Arc::new(record.boot);
+        let addresses: Vec<String> = record.ip.iter().map(ToString::to_string).collect();
+        let power = match (&record.joined, record.failed.clone()) {
+            (_, Some(message)) => Power::Failed { addresses, message },
+            (Some(joined), None) => Power::Running { addresses, node: true, api_server: joined.api_server },
+            (None, None) => Power::Starting,
+        };
+        let over = record.done || record.failed.is_some();
+        let (joined, done) = (record.joined, record.done);
+        let mut machine = Machine { power, boot: Arc::clone(&boot), ip: record.ip, joined, done, task: None };
+        let mut machines = lock(&self.machines);
+        if !over {
+            let living = Arc::clone(self).live(key.clone(), boot);
+            machine.task = Some(task::spawn("machine.live", task::Kind::Request, living));
+        }
+        machines.insert(key, machine);
     }
 
     /// Holds `kubeadm join` for as long as a fault says that it never ends.
@@ -281,7 +370,8 @@ impl Machines for Hypervisor {
         }
         let Some(me) = self.me.upgrade() else { return };
         let boot = Arc::new(boot);
-        let machine = Machine { power: Power::Starting, boot: Arc::clone(&boot), ip: None, task: None };
+        let machine = Machine::starting(Arc::clone(&boot));
+        self.config.child.records.write_machine(&machine.record());
         machines.insert(key.clone(), machine);
         let task = task::spawn("machine.live", task::Kind::Request, me.live(key.clone(), boot));
         if let Some(machine) = machines.get_mut(&key) {
@@ -297,6 +387,7 @@ impl Machines for Hypervisor {
     fn destroy(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
         let Some(machine) = lock(&self.machines).remove(&key) else { return };
+        self.config.child.records.forget_machine(namespace, name);
         let child = lock(&self.children).get(&(key.0, machine.boot.cluster.clone())).cloned();
         if let Some(child) = child {
             child.remove(name);
@@ -311,9 +402,14 @@ impl Machines for Hypervisor {
     fn cluster_gone(&self, namespace: &str, cluster: &str) {
         let child = lock(&self.children).remove(&(namespace.to_owned(), cluster.to_owned()));
         lock(&self.seen).remove(cluster);
-        if let Some(child) = child.and_then(Arc::into_inner) {
-            task::spawn("child.stop", task::Kind::Request, child.stop());
-        }
+        let records = self.config.child.records.clone();
+        let (namespace, cluster) = (namespace.to_owned(), cluster.to_owned());
+        task::spawn("child.stop", task::Kind::Request, async move {
+            if let Some(child) = child.and_then(Arc::into_inner) {
+                child.stop().await;
+            }
+            records.forget_cluster(&namespace, &cluster);
+        });
     }
 
     fn endpoint(&self, namespace: &str, cluster: &str) -> (String, u16) {

@@ -22,6 +22,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const STABLE: Duration = Duration::from_secs(10);
 /// Time between the request to end and the end by force.
 const GRACE: Duration = Duration::from_secs(5);
+/// How often the manager is asked whether it is ready, and how long it may think about it.
+const READY_EVERY: Duration = Duration::from_millis(200);
+const READY_MAX: Duration = Duration::from_secs(2);
 /// Tries to find a port that is free for UDP and TCP.
 const PORT_TRIES_MAX: usize = 50;
 
@@ -30,6 +33,12 @@ const PORT_TRIES_MAX: usize = 50;
 pub(crate) enum Error {
     #[error("no free loopback port for the manager")]
     Port(#[source] std::io::Error),
+    #[error("port {port}, which the agents of this state folder know the manager by, is not free")]
+    Taken {
+        port: u16,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the manager's log could not be opened")]
     Log(#[source] std::io::Error),
 }
@@ -38,6 +47,7 @@ pub(crate) enum Error {
 pub(crate) struct Manager {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+    metrics: u16,
 }
 
 impl Manager {
@@ -47,8 +57,8 @@ impl Manager {
         args: &RunArgs,
         state: &StateFolder,
         board: Arc<Board>,
+        ports: [u16; 4],
     ) -> Result<Self, Error> {
-        let ports = ports().map_err(Error::Port)?;
         let log = state.logs().join("manager.log");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(Error::Log)?;
         let mut words = vec!["run".to_owned(), "--kubeconfig".to_owned()];
@@ -72,7 +82,15 @@ impl Manager {
             board,
             stop: stop.clone(),
         };
-        Ok(Self { stop, task: task::spawn("sandbox.manager", task::Kind::Service, job.keep()) })
+        let task = task::spawn("sandbox.manager", task::Kind::Service, job.keep());
+        Ok(Self { stop, task, metrics: ports[3] })
+    }
+
+    /// Waits until it says that it is ready: what stands in the API from the run before is no news until then.
+    pub(crate) async fn ready(&self) {
+        while !answers_ready(self.metrics).await {
+            tokio::time::sleep(READY_EVERY).await;
+        }
     }
 
     /// Asks it to end, and waits.
@@ -152,8 +170,29 @@ impl Job {
     }
 }
 
-/// Free ports for gateway (UDP and TCP), enrolment, proxy and metrics.
-fn ports() -> std::io::Result<[u16; 4]> {
+async fn answers_ready(port: u16) -> bool {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let asked = async {
+        let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        socket.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        let mut line = [0; 12];
+        socket.read_exact(&mut line).await?;
+        std::io::Result::Ok(line.ends_with(b" 200"))
+    };
+    tokio::time::timeout(READY_MAX, asked).await.is_ok_and(|answer| answer.unwrap_or(false))
+}
+
+/// Chooses ports for gateway (UDP and TCP), enrolment, proxy and metrics: those of the run before, if there was one.
+pub(super) fn choose_ports(before: Option<[u16; 4]>) -> Result<[u16; 4], Error> {
+    let Some(ports) = before else { return free_ports().map_err(Error::Port) };
+    for port in ports {
+        let free = TcpListener::bind(("127.0.0.1", port)).and_then(|_| UdpSocket::bind(("127.0.0.1", port)));
+        free.map_err(|source| Error::Taken { port, source })?;
+    }
+    Ok(ports)
+}
+
+fn free_ports() -> std::io::Result<[u16; 4]> {
     let mut held = Vec::new();
     let mut last = None;
     for _ in 0..PORT_TRIES_MAX {

@@ -74,6 +74,18 @@ pub(crate) async fn install_all(client: &Client, all: &[CustomResourceDefinition
     Ok(())
 }
 
+/// Names of the clusters that are there.
+pub(crate) async fn clusters(client: &Client) -> Vec<String> {
+    let kind = kube::api::ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("lattice.dev", "v1alpha1", "LatticeCluster"),
+        "latticeclusters",
+    );
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    // Without the definition there are none.
+    let all = api.list(&kube::api::ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+    all.into_iter().filter_map(|one| one.metadata.name).collect()
+}
+
 /// Reads every YAML file of a folder.
 pub(crate) fn read_folder(folder: &Path) -> Result<Vec<CustomResourceDefinition>, Error> {
     let fail = |path: &Path, source| Error::Read { path: path.to_owned(), source };

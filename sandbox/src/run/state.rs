@@ -18,6 +18,8 @@ pub(crate) struct StateFolder {
     path: PathBuf,
     /// Link beside temporary files, by which a folder elsewhere is found.
     link: Option<PathBuf>,
+    /// Whether a sandbox that is started again on it goes on where this one was.
+    kept: bool,
 }
 
 impl StateFolder {
@@ -35,12 +37,15 @@ impl StateFolder {
             }
             None => (tempfile::Builder::new().prefix(PREFIX).tempdir_in(temporary)?.keep(), None),
         };
-        let folder = Self { path, link };
+        let kept = link.is_some();
+        let folder = Self { path, link, kept };
         if control::answers(&folder.socket()).await {
             let text = format!("another sandbox runs in {}", folder.path.display());
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
         private(&folder.path)?;
+        // Whoever waits for them must not find those of a run that was killed.
+        folder.remove_kubeconfigs();
         for sub in ["pids/.boot", "logs", "machines"] {
             std::fs::create_dir_all(folder.path.join(sub))?;
         }
@@ -54,6 +59,29 @@ impl StateFolder {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether what is in it outlives this run.
+    pub(crate) fn kept(&self) -> bool {
+        self.kept
+    }
+
+    /// Where the objects of the parent's API are kept.
+    pub(crate) fn parent_api(&self) -> Option<PathBuf> {
+        self.kept.then(|| self.path.join("api"))
+    }
+
+    /// The ports of the run before: of the parent's API, then of the manager.
+    pub(crate) fn ports(&self) -> Option<[u16; 5]> {
+        let text = std::fs::read_to_string(self.path.join("ports")).ok()?;
+        let ports: Vec<u16> = text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
+        ports.try_into().ok()
+    }
+
+    /// Writes the ports down: agents and kubeconfigs know them.
+    pub(crate) fn write_ports(&self, ports: [u16; 5]) -> io::Result<()> {
+        let words: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        if self.kept { std::fs::write(self.path.join("ports"), words.join(" ") + "\n") } else { Ok(()) }
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
@@ -90,21 +118,28 @@ impl StateFolder {
         }
     }
 
-    /// Takes away what serves nobody once the sandbox has ended; logs stay.
+    /// Takes away what serves nobody once the sandbox has ended; logs stay, and in a kept folder what the next run needs.
     pub(crate) fn clear(&self) {
-        let _ = std::fs::remove_dir_all(self.path.join("machines"));
+        if !self.kept {
+            let _ = std::fs::remove_dir_all(self.path.join("machines"));
+            let _ = std::fs::remove_file(self.path.join("faults"));
+        }
         let _ = std::fs::remove_file(self.socket());
         let _ = std::fs::remove_file(self.path.join("manager-faults"));
-        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|end| end == "kubeconfig") {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        self.remove_kubeconfigs();
         if let Some(link) = &self.link {
             let _ = std::fs::remove_file(link);
         } else if !self.logs().join("manager.log").exists() {
             // Nothing ran: there is nothing to look at.
             let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+
+    fn remove_kubeconfigs(&self) {
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|end| end == "kubeconfig") {
+                let _ = std::fs::remove_file(entry.path());
+            }
         }
     }
 

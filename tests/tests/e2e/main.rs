@@ -7,6 +7,7 @@ mod fleet;
 mod made;
 mod ready;
 mod restart;
+mod resume;
 mod telemetry;
 
 /// The homelab example, as a user wrote it, under another name.
