@@ -48,7 +48,7 @@ pub(super) fn evaluate(performer: &Performer, subject: &Subject, kubernetes: Opt
     let asked = selection(&subject.cluster, kubernetes);
     let mut problems = Vec::new();
     let summaries = performer.catalog.summary(&asked).unwrap_or_else(|error| {
-        problems.push(problem(&error));
+        problems.extend(error.singly().map(problem));
         let plain = Selection { overrides: BTreeMap::new(), ..asked };
         performer.catalog.summary(&plain).unwrap_or_default()
     });

@@ -119,7 +119,8 @@ pub struct Provider {
 )]
 pub struct Kubernetes {
     /// Version, as `1.32.0` or `v1.32.0`.
-    #[schemars(length(min = 5, max = 16), pattern(r"^v?1\.[0-9]{1,3}\.[0-9]{1,4}$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new(r"self.matches('^v?1[.][0-9]{1,3}[.][0-9]{1,4}$')").message("kubernetes.version must be major.minor.patch: write for example 1.32.0 or v1.32.0"))]
     pub version: String,
 
     /// How nodes become Kubernetes nodes. Immutable.
@@ -138,17 +139,19 @@ pub struct Kubernetes {
 }
 
 /// Networks inside the cluster; by default two that do not overlap the node network.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterNetwork {
     /// Addresses of pods, as `10.244.0.0/16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 18), pattern(r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$"))]
+    #[schemars(length(max = 18))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,3}([.][0-9]{1,3}){3}/[0-9]{1,2}$')").message("clusterNetwork.podCidr must be an IPv4 network: write for example 10.244.0.0/16"))]
     pub pod_cidr: Option<String>,
 
     /// Addresses of Services, as `10.96.0.0/16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 18), pattern(r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$"))]
+    #[schemars(length(max = 18))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,3}([.][0-9]{1,3}){3}/[0-9]{1,2}$')").message("clusterNetwork.serviceCidr must be an IPv4 network: write for example 10.96.0.0/16"))]
     pub service_cidr: Option<String>,
 }
 

@@ -32,7 +32,8 @@ pub struct Monitoring {
 
     /// Where metrics are written to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048), pattern(r"^https?://[^\s]+$"))]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^ ]+$')").message("monitoring.remoteWriteUrl must be an http or https URL: write for example https://metrics.example.com/api/v1/write"))]
     pub remote_write_url: Option<String>,
 
     /// Credentials for the remote write.

@@ -101,18 +101,17 @@ pub struct ProxmoxConfig {
 }
 
 /// IPv4 addresses of machines.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Ipv4Pool {
     /// `A.B.C.D-E/len` or `A.B.C.D-A.B.C.E/len`.
-    #[schemars(
-        length(min = 1, max = 40),
-        pattern(r"^[0-9]{1,3}(\.[0-9]{1,3}){3}-([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.)?[0-9]{1,3}/[0-9]{1,2}$")
-    )]
+    #[schemars(length(max = 40))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,3}([.][0-9]{1,3}){3}-([0-9]{1,3}[.]){0,3}[0-9]{1,3}/[0-9]{1,2}$')").message("ipv4Pool.range must be first-last/prefix: write for example 10.0.1.111-120/24 or 10.0.1.111-10.0.1.120/24"))]
     pub range: String,
 
     /// The machines' default route.
-    #[schemars(length(min = 7, max = 15), pattern(r"^[0-9]{1,3}(\.[0-9]{1,3}){3}$"))]
+    #[schemars(length(max = 15))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,3}([.][0-9]{1,3}){3}$')").message("ipv4Pool.gateway must be an IPv4 address: write for example 10.0.1.1"))]
     pub gateway: String,
 }
 

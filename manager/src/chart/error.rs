@@ -87,6 +87,14 @@ impl Error {
         if errors.len() == 1 { errors.remove(0) } else { Error::Several(errors) }
     }
 
+    /// The errors that this one is made of.
+    pub fn singly(&self) -> impl Iterator<Item = &Error> {
+        match self {
+            Error::Several(errors) => errors.iter(),
+            one => std::slice::from_ref(one).iter(),
+        }
+    }
+
     /// The reason that conditions, Events and metrics carry.
     pub fn reason(&self) -> Reason {
         match self {

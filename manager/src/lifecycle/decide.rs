@@ -87,7 +87,7 @@ fn pending(look: &mut Look<'_>, verdict: &Verdict) -> String {
     // Whoever sees Provisioning may count on a deletion in order: the finalizer is there before anything is made.
     let held = ensure::finalizer(look);
     if !look.done_once(EffectKind::Render) || !held {
-        return "rendering the objects and checking them against the installed schemas".to_owned();
+        return "rendering the objects".to_owned();
     }
     tell_of_sizes(look);
     advance(look, Phase::Provisioning, "every precondition holds, the objects can be rendered");

@@ -21,6 +21,9 @@ pub(super) enum Verdict {
     NotYetKnown(&'static str),
 }
 
+/// Path of the version that is asked for.
+const VERSION: &str = "spec.provider.kubernetes.version";
+
 /// Judges all preconditions at once.
 pub(super) fn judge(look: &Look<'_>, graph: &Result<Graph, graph::Error>) -> Verdict {
     let facts = look.facts;
@@ -30,7 +33,10 @@ pub(super) fn judge(look: &Look<'_>, graph: &Result<Graph, graph::Error>) -> Ver
     let names: BTreeSet<String> = facts.catalog.components.iter().map(|component| component.name.clone()).collect();
     let provider = facts.provider.known();
     let mut errors = validate(look.object(), provider.map(AsRef::as_ref), &names);
-    errors.extend(facts.catalog.problems.iter().cloned());
+    // A Kubernetes version outside the matrix is said once, not once more by each component.
+    let no_version = |error: &FieldError| error.path == VERSION && error.reason == Reason::VersionNotSupported;
+    let said = errors.iter().any(no_version);
+    errors.extend(facts.catalog.problems.iter().filter(|problem| !(said && no_version(problem))).cloned());
     let mut add = |path: &str, reason: Reason, message: String| {
         errors.push(FieldError { path: path.to_owned(), message, reason });
     };

@@ -32,7 +32,11 @@ impl Worker {
             self.attempt += 1;
             if self.attempt == 1 {
                 // Later tries leave the last failure to be read.
-                self.report(State::Applying, Some(Reason::Installing), format!("{} objects", bundle.objects.len()));
+                self.report(
+                    State::Applying,
+                    Some(Reason::Installing),
+                    format!("applying {} objects", bundle.objects.len()),
+                );
             }
             let span = tracing::info_span!(
                 "component.apply",
