@@ -2,8 +2,12 @@
 
 use std::error::Error;
 
-const FILES: [&str; 3] =
-    ["proto/lattice/v1/health.proto", "proto/lattice/v1/components.proto", "proto/lattice/v1/telemetry.proto"];
+const FILES: [&str; 4] = [
+    "proto/lattice/v1/health.proto",
+    "proto/lattice/v1/components.proto",
+    "proto/lattice/v1/telemetry.proto",
+    "proto/lattice/v1/identity.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

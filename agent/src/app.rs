@@ -20,7 +20,7 @@ use crate::backoff::Backoff;
 use crate::child;
 use crate::cli::Run;
 use crate::dial::{self, Dialler, Link};
-use crate::identity::{Enrolment, Keeper};
+use crate::identity::{Enrolment, Keeper, Wallet};
 use crate::monitor::{self, Monitor};
 use crate::notice::Notices;
 use crate::observe::{Api, Observed};
@@ -140,31 +140,38 @@ async fn build(
     monitor::start(monitor, at, end.clone()).await.map_err(|source| Error::Listen { at, source })?;
 
     let (grpc, incoming) = Incoming::channel();
-    let served = serve::grpc(incoming, observed, api.clone(), engine.clone(), exporter.clone(), end.clone());
+    let wallet = wallet(options, client.clone());
+    let known = (wallet.clone(), notices.clone());
+    let served = serve::grpc(incoming, observed, api.clone(), engine.clone(), exporter.clone(), known, end.clone());
     task::spawn("serve.grpc", Kind::Service, served);
     until(end, "apply.load", async move { engine.load().await });
     until(end, "observe.kinds", follow_kinds(client.clone(), api.clone(), link.subscribe()));
 
     Ok(Dialler {
         endpoints: options.endpoints.clone(),
-        enrolment: Enrolment {
-            cluster: options.cluster.clone(),
-            id: options.trust_domain.agent(&options.cluster_uid),
-            trust_domain: options.trust_domain.clone(),
-            urls: options.bootstrap_urls.clone(),
-            ca_file: options.mounted(&options.ca_file),
-            ca_pin: options.ca_pin,
-            token_file: options.mounted(&options.token_file),
-            proxying: options.proxying(),
-        },
-        keeper: Keeper::new(client.clone(), &options.namespace, &options.identity_secret),
+        renewed: wallet.present(),
+        wallet,
         api,
-        renewed: watch::Sender::new(None).subscribe(),
         acceptor: Acceptor::new(grpc, Proxy::new(client)),
         notices,
         link,
         stop: stop.clone(),
     })
+}
+
+/// Where the identity is kept, and how it is had.
+fn wallet(options: &Run, client: kube::Client) -> Wallet {
+    let enrolment = Enrolment {
+        cluster: options.cluster.clone(),
+        id: options.trust_domain.agent(&options.cluster_uid),
+        trust_domain: options.trust_domain.clone(),
+        urls: options.bootstrap_urls.clone(),
+        ca_file: options.mounted(&options.ca_file),
+        ca_pin: options.ca_pin,
+        token_file: options.mounted(&options.token_file),
+        proxying: options.proxying(),
+    };
+    Wallet::new(Keeper::new(client, &options.namespace, &options.identity_secret), enrolment)
 }
 
 fn until(end: &CancellationToken, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {

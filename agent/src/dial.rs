@@ -28,7 +28,7 @@ use failure::Failure;
 use race::Ways;
 
 use crate::backoff::Backoff;
-use crate::identity::{self, Enrolment, Identity, Keeper};
+use crate::identity::{Identity, Wallet};
 use crate::notice::Notices;
 use crate::observe;
 use crate::serve::{Acceptor, Exchanges};
@@ -44,6 +44,9 @@ const WAIT_SUPERSEDED: Duration = Duration::from_mins(1);
 
 /// Wait after the parent took the identity away: nothing but a person can change that.
 const WAIT_REVOKED: Duration = Duration::from_mins(10);
+
+/// Shortest time between two recoveries of a certificate that has not ended. The parent grants a limited number of them.
+const RECOVER_APART: Duration = Duration::from_mins(10);
 
 /// Longest wait for a name to resolve.
 const RESOLVE_AT_MOST: Duration = Duration::from_secs(5);
@@ -66,10 +69,8 @@ pub struct Link {
 pub struct Dialler {
     /// Where the parent listens.
     pub endpoints: Vec<Address>,
-    /// How to enrol when there is no identity yet.
-    pub enrolment: Enrolment,
-    /// Where the identity is kept.
-    pub keeper: Keeper,
+    /// The identity, and how it is had.
+    pub wallet: Wallet,
     /// Who the cluster is.
     pub api: observe::Api,
     /// A newer identity than the one that is in use, as soon as there is one: a session is dialled with it, and takes the
@@ -101,7 +102,14 @@ enum State {
 
 /// Runs until the process ends.
 pub async fn run(dialler: Dialler) {
-    let mut machine = Machine { dialler, backoff: Backoff::new(WAIT.0, WAIT.1), identity: None, last: None };
+    let mut machine = Machine {
+        dialler,
+        backoff: Backoff::new(WAIT.0, WAIT.1),
+        identity: None,
+        last: None,
+        refused: false,
+        recovered: None,
+    };
     let mut state = State::Resolving;
     loop {
         state = match state {
@@ -120,6 +128,10 @@ struct Machine {
     identity: Option<Arc<Identity>>,
     /// What carried the last session.
     last: Option<Transport>,
+    /// The parent did not take the certificate.
+    refused: bool,
+    /// When the identity was recovered last because of that.
+    recovered: Option<Instant>,
 }
 
 impl Machine {
@@ -128,8 +140,9 @@ impl Machine {
         let stop = self.dialler.stop.clone();
         let resolving = async {
             let identity = match &self.identity {
-                Some(identity) => Arc::clone(identity),
-                None => self.obtain().await?,
+                // One that has ended while this machine slept is of no use: the next one is asked for at once.
+                Some(identity) if clock::now() < identity.not_after => Arc::clone(identity),
+                _ => self.obtain().await?,
             };
             let targets = self.targets().await;
             if targets.is_empty() {
@@ -148,15 +161,27 @@ impl Machine {
         }
     }
 
-    async fn obtain(&self) -> Result<Arc<Identity>, Failure> {
+    async fn obtain(&mut self) -> Result<Arc<Identity>, Failure> {
         let uid = self.dialler.api.kube_system_uid().await;
         let uid = uid.map_err(|error| Failure::Enrolment(format!("the cluster's own API does not answer: {error}")))?;
-        let obtained = identity::obtain(&self.dialler.keeper, &self.dialler.enrolment, &uid).await;
-        obtained.map(Arc::new).map_err(|error| Failure::Enrolment(chain(&error)))
+        let refused = std::mem::take(&mut self.refused) && self.may_recover();
+        let obtained = Box::pin(self.dialler.wallet.obtain(&uid, refused)).await;
+        if refused {
+            match &obtained {
+                Ok(_) => self.recovered = Some(Instant::now()),
+                Err(_) => self.refused = true,
+            }
+        }
+        obtained.map_err(|error| Failure::Enrolment(chain(&error)))
+    }
+
+    /// A certificate that was recovered just now and is refused as well will not be taken after the next recovery either.
+    fn may_recover(&self) -> bool {
+        self.recovered.is_none_or(|at| at.elapsed() >= RECOVER_APART)
     }
 
     async fn targets(&self) -> Vec<Target> {
-        address::targets(&self.dialler.endpoints, &self.dialler.enrolment.proxying, RESOLVE_AT_MOST).await
+        address::targets(&self.dialler.endpoints, &self.dialler.wallet.enrolment().proxying, RESOLVE_AT_MOST).await
     }
 
     /// Dials, unless the process ends meanwhile.
@@ -168,6 +193,7 @@ impl Machine {
             Some(Err(why)) => {
                 // Perhaps another one is stored by now.
                 self.identity = None;
+                self.refused |= failure::is_refused_certificate(&why);
                 self.fail(Failure::DialFailed(why), None).await
             }
         }
@@ -175,7 +201,7 @@ impl Machine {
 
     /// Dials every address, a little apart; the first handshake wins.
     #[tracing::instrument(name = "tunnel.dial", skip_all, fields(
-        cluster.name = %self.dialler.enrolment.cluster, attempt = self.backoff.failures() + 1,
+        cluster.name = %self.dialler.wallet.enrolment().cluster, attempt = self.backoff.failures() + 1,
         otel.status_code = tracing::field::Empty, otel.status_description = tracing::field::Empty,
     ))]
     async fn handshake(&self, own: &Identity, targets: Vec<Target>, ways: Ways) -> Result<Session, String> {
@@ -183,7 +209,7 @@ impl Machine {
             if own.not_after <= clock::now() {
                 return Err(format!("the certificate ended at {}", own.not_after));
             }
-            let fleet = &self.dialler.enrolment.trust_domain;
+            let fleet = &self.dialler.wallet.enrolment().trust_domain;
             let config = tls::tunnel_client(&own.credentials, &own.ca, fleet).map_err(|error| chain(&error))?;
             race::first(targets, &Arc::new(config), ways).await
         };
@@ -218,9 +244,15 @@ impl Machine {
             self.backoff.reset();
         }
         tracing::info!(reason = %closed, seconds = began.elapsed().as_secs(), "connection lost");
-        if let Closed::Peer { code: CloseCode::UnknownIdentity, .. } = &closed {
+        if let Closed::Peer { code: CloseCode::UnknownIdentity | CloseCode::Locked, .. } = &closed {
             // The stored certificate is not the last one that was issued: perhaps a newer one is stored by now.
             self.identity = None;
+            self.refused = true;
+        }
+        // Over TLS 1.3 the parent's verdict comes after the dialling side thinks that it is connected.
+        if matches!(&closed, Closed::Broken(why) if failure::is_refused_certificate(why)) {
+            self.identity = None;
+            self.refused = true;
         }
         self.fail(Failure::ConnectionLost(closed.to_string()), wait_after(&closed)).await
     }
@@ -258,7 +290,7 @@ impl Machine {
 fn wait_after(closed: &Closed) -> Option<Duration> {
     let Closed::Peer { code, reason } = closed else { return None };
     match code {
-        CloseCode::Superseded => Some(WAIT_SUPERSEDED),
+        CloseCode::Superseded | CloseCode::Locked => Some(WAIT_SUPERSEDED),
         CloseCode::Revoked => Some(WAIT_REVOKED),
         // It said so itself, and its successor is there or coming: at the time that it named, else a little jitter.
         CloseCode::Draining => Some(slot_of(reason).unwrap_or_else(|| WAIT.0.mul_f64(rand::random()))),

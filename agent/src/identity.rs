@@ -1,25 +1,28 @@
-//! Who the agent is: a key that it makes itself, and a certificate that the parent signs for it once.
+//! Who the agent is: keys that it makes itself, and certificates that the parent signs for them.
 //!
-//! Both are kept in a Secret on the child, so that a restarted agent, or one on another node, goes on with the same
-//! identity. Key and request are stored **before** the token is used: an agent that dies in between asks again with the
-//! very same request, which the parent answers with the same certificate.
+//! All is kept in a Secret on the child, so that a restarted agent, or one on another node, goes on with the same
+//! identity. Key and request are stored **before** they are sent: an agent that dies in between asks again with the very
+//! same request, which the parent answers with the same certificate. The first key is what the identity is bound to: with
+//! it the agent comes back by itself when it slept past the end of its certificate.
 
+mod ask;
 mod enrol;
 mod key;
+mod recover;
 mod secret;
+mod wallet;
 
 use std::path::PathBuf;
 
-use lattice_protocol::ids::ClusterName;
+use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::spiffe::{SpiffeId, TrustDomain};
-use lattice_protocol::tls::{CaBundle, CaPin, Credentials};
+use lattice_protocol::tls::{CaBundle, CaPin, Credentials, Serial};
 
-pub use enrol::{BootstrapUrl, Refusal};
+pub use ask::{BootstrapUrl, Refusal};
 pub use secret::Keeper;
+pub use wallet::{Prepared, Wallet};
 
 use crate::dial::via::Proxying;
-use key::Request;
-use secret::Stored;
 
 /// Why there is no identity yet.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +65,17 @@ pub enum Error {
     /// Key or request could not be made.
     #[error("a key could not be made")]
     Key(#[source] rcgen::Error),
+    /// Something else wrote the Secret meanwhile; it is read again at the next try.
+    #[error("identity Secret {name} was changed by somebody else")]
+    Raced {
+        /// Name of the Secret.
+        name: String,
+    },
+    /// There is no identity to renew.
+    #[error("there is no identity yet")]
+    None,
     /// The parent refused.
-    #[error("{url} refused the enrolment")]
+    #[error("{url} refused")]
     Refused {
         /// Which bootstrap port.
         url: String,
@@ -72,7 +84,7 @@ pub enum Error {
         source: Refusal,
     },
     /// The parent could not be asked.
-    #[error("cannot enrol at {url}: {why}")]
+    #[error("cannot ask {url}: {why}")]
     Unreachable {
         /// Which bootstrap port.
         url: String,
@@ -117,6 +129,12 @@ pub struct Enrolment {
     pub proxying: Proxying,
 }
 
+impl Enrolment {
+    fn cluster_uid(&self) -> Result<ClusterUid, Error> {
+        self.id.cluster().cloned().ok_or(Error::None)
+    }
+}
+
 /// The agent's identity and whom it trusts.
 #[derive(Debug)]
 pub struct Identity {
@@ -126,35 +144,8 @@ pub struct Identity {
     pub ca: CaBundle,
     /// When the certificate ends.
     pub not_after: jiff::Timestamp,
-}
-
-/// Returns the stored identity, or enrols and stores it. Tries once; callers wait between tries.
-///
-/// # Errors
-/// [`Error`]; each of them may pass with time but [`Error::Damaged`].
-#[tracing::instrument(name = "identity.enrol", skip_all, fields(cluster.name = %enrolment.cluster))]
-pub async fn obtain(keeper: &Keeper, enrolment: &Enrolment, kube_system_uid: &str) -> Result<Identity, Error> {
-    let request = match keeper.load().await? {
-        Some(Stored::Enrolled(stored)) => return stored.check(&enrolment.id, keeper.name()),
-        Some(Stored::Asked(request)) => request,
-        None => {
-            let request = Request::generate(&enrolment.id).map_err(Error::Key)?;
-            keeper.keep_request(&request).await?;
-            request
-        }
-    };
-    let answer = enrol::enrol(enrolment, &request, kube_system_uid).await?;
-    let stored = secret::Enrolled { key: request.key, certificate: answer.certificate, ca: answer.ca_bundle };
-    let identity = stored.check(&enrolment.id, keeper.name())?;
-    keeper.keep_certificate(&stored).await?;
-    tracing::info!(expires = %identity.not_after, "enrolled");
-    Ok(identity)
-}
-
-/// Forgets the certificate, so that the next [`obtain`] enrols anew with a new key.
-///
-/// # Errors
-/// [`Error::Secret`].
-pub async fn forget(keeper: &Keeper) -> Result<(), Error> {
-    keeper.forget().await
+    /// Its serial number.
+    pub serial: Serial,
+    /// Which certificate of this identity it is.
+    pub sequence: u64,
 }

@@ -2,6 +2,7 @@
 
 mod components;
 mod health;
+mod identity;
 mod proxy;
 mod spans;
 
@@ -13,6 +14,7 @@ use lattice_protocol::telemetry::Exporter;
 use lattice_protocol::transport::{Accepted, Incoming, IncomingSender, Session, Tag};
 use lattice_protocol::v1::components_server::ComponentsServer;
 use lattice_protocol::v1::health_server::HealthServer;
+use lattice_protocol::v1::identity_server::IdentityServer;
 use lattice_protocol::v1::telemetry_server::TelemetryServer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +23,8 @@ use tonic::transport::Server;
 pub use proxy::Proxy;
 
 use crate::apply::Engine;
+use crate::identity::Wallet;
+use crate::notice::Notices;
 use crate::observe::{Api, Observed};
 
 /// HTTP/2 windows of a gRPC stream and of its connection, bytes. Larger ones make bundles faster on long links; smaller
@@ -37,6 +41,7 @@ pub async fn grpc(
     api: Api,
     engine: Engine,
     exporter: Exporter,
+    (wallet, notices): (Wallet, Notices),
     stop: CancellationToken,
 ) {
     let components = ComponentsServer::new(components::Service::new(engine))
@@ -48,6 +53,7 @@ pub async fn grpc(
         .timeout(CALL_AT_MOST)
         .add_service(HealthServer::new(health::Service::new(observed, api)))
         .add_service(components)
+        .add_service(IdentityServer::new(identity::Service::new(wallet, notices)))
         .add_service(TelemetryServer::new(spans::Service::new(exporter)))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await;

@@ -2,12 +2,16 @@
 //!
 //! Everything is put together here and nowhere else: a room gets what it uses handed in.
 
+mod authority;
 mod cli;
 mod client;
+mod enrol;
 mod kubeconfig;
 mod leader;
 mod run;
 
-pub use cli::{Cli, Command, KubeconfigArgs, RunArgs};
+pub use authority::authority;
+pub use cli::{CaArgs, Cli, Command, EnrolArgs, KubeconfigArgs, RunArgs};
+pub use enrol::enrol;
 pub use kubeconfig::{Made, kubeconfig};
 pub use run::{Error, run};

@@ -13,7 +13,10 @@ mod bootstrap;
 mod certificate;
 mod event;
 mod https;
+mod identity;
 mod proxy;
+mod renewal;
+mod rotation;
 mod session;
 mod stop;
 mod throttle;
@@ -21,6 +24,7 @@ mod tunnel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lattice_protocol::clock;
 use lattice_protocol::ids::{ClusterName, ClusterUid};
@@ -35,18 +39,21 @@ use tokio::sync::mpsc;
 pub use self::bootstrap::{AgentManifests, ManifestError, ManifestRequest};
 pub use self::event::TunnelEvent;
 pub use self::session::AgentSession;
-pub use crate::store::identity::{Refusal, TokenStanding, Unpinned};
+pub use crate::store::identity::{Identified, Refusal, TokenStanding, Unpinned};
 
 use self::addresses::Addresses;
+use self::bootstrap::Challenges;
+use self::certificate::Shown;
 use self::event::Events;
 use self::proxy::{Credentials, People, Places};
+use self::rotation::Kubeconfigs;
 use self::session::Sessions;
 use self::stop::Stop;
 use self::throttle::Throttle;
 use crate::metrics::Metrics;
 use crate::store::access::Reviewer;
-use crate::store::ca::{self, CertificateAuthority};
-use crate::store::identity::{self, IdentityStore};
+use crate::store::ca::{self, Authorities};
+use crate::store::identity::{self as identities, IdentityStore};
 use crate::store::vault::Vault;
 
 /// Where the gateway listens and what it calls itself.
@@ -62,6 +69,8 @@ pub struct GatewayConfig {
     pub external_addresses: Vec<String>,
     /// The fleet.
     pub trust_domain: TrustDomain,
+    /// Life of every certificate.
+    pub certificate_lifetime: Duration,
 }
 
 /// What the gateway is built on.
@@ -87,7 +96,7 @@ pub enum Error {
     Authority(#[from] ca::Error),
     /// Identities cannot be read or written.
     #[error(transparent)]
-    Identity(#[from] identity::Error),
+    Identity(#[from] identities::Error),
     /// TLS could not be set up.
     #[error("the gateway's TLS cannot be set up")]
     Tls(#[from] tls::Error),
@@ -127,7 +136,10 @@ pub struct Gateway {
 /// What the listeners' tasks share.
 #[derive(Debug)]
 struct Shared {
-    authority: Arc<CertificateAuthority>,
+    authorities: Arc<Authorities>,
+    challenges: Challenges,
+    kubeconfigs: Kubeconfigs,
+    vault: Arc<dyn Vault>,
     identities: IdentityStore,
     sessions: Sessions,
     credentials: Credentials,
@@ -146,13 +158,14 @@ impl Gateway {
     /// # Errors
     /// [`Error`]; the caller may try again.
     pub async fn start(config: GatewayConfig, parts: GatewayParts) -> Result<Self, Error> {
-        let authority = ca::load_or_create(&*parts.vault, &config.trust_domain, clock::now()).await?;
-        let identities = IdentityStore::open(parts.vault, Arc::clone(&authority)).await?;
-        let names = addresses::certificate_names(&config);
-        let own = certificate::issue(&authority, &names)?;
+        let (vault, lifetime) = (Arc::clone(&parts.vault), config.certificate_lifetime);
+        let authorities = Authorities::open(parts.vault, &config.trust_domain, lifetime, clock::now()).await?;
+        let identities = IdentityStore::open(Arc::clone(&vault), Arc::clone(&authorities)).await?;
+        let authority = authorities.present();
+        let shown = Shown::new(&authority, addresses::certificate_names(&config))?;
 
-        let tunnel_tls = tls::tunnel_server(Arc::clone(&own), authority.bundle(), &config.trust_domain)?;
-        let reset_key = quic::reset_key(&authority.replica_secret());
+        let tunnel_tls = tls::tunnel_server_with(Arc::clone(&shown.own), Arc::clone(&shown.clients));
+        let reset_key = quic::reset_key(authority.replica_secret());
         let listeners = tunnel::listen(config.gateway_listen, tunnel_tls, reset_key).await?;
         let endpoint = listeners.quic.clone();
         let bootstrap = listen(config.bootstrap_listen).await?;
@@ -172,14 +185,18 @@ impl Gateway {
             events: Events::new(parts.events),
             attempts: Throttle::default(),
             addresses: Addresses::new(&config.external_addresses, gateway_bound, bootstrap_bound, proxy_bound),
-            authority,
+            authorities,
+            challenges: Challenges::default(),
+            kubeconfigs: Kubeconfigs::default(),
+            vault,
         });
 
         let stop = Stop::new();
-        certificate::keep_fresh(&stop, Arc::clone(&shared.authority), names, Arc::clone(&own));
+        certificate::keep_fresh(&stop, Arc::clone(&shared.authorities), shown.clone());
+        rotation::follow(&stop, Arc::clone(&shared));
         tunnel::serve(&stop, listeners, Arc::clone(&shared));
-        let https_tls = Arc::new(tls::https_server(Arc::clone(&own)));
-        let proxy_tls = Arc::new(tls::https_server_asking(own));
+        let https_tls = Arc::new(tls::https_server(Arc::clone(&shown.own)));
+        let proxy_tls = Arc::new(tls::https_server_asking(shown.own));
         bootstrap::serve(&stop, bootstrap, https_tls, Arc::clone(&shared));
         proxy::serve(&stop, proxy, proxy_tls, Arc::clone(&shared));
         tracing::info!(
@@ -230,6 +247,7 @@ impl Gateway {
         self.shared.identities.forget(uid).await?;
         self.shared.sessions.cut(uid, CloseCode::Revoked, "the cluster is gone");
         self.shared.credentials.withdraw(cluster);
+        self.shared.kubeconfigs.forget(cluster);
         Ok(())
     }
 
@@ -248,19 +266,29 @@ impl Gateway {
         self.shared.sessions.len()
     }
 
-    /// The CA's certificate as PEM: what nodes, agents and kubeconfigs trust.
-    pub fn ca_pem(&self) -> &str {
-        self.shared.authority.bundle_pem()
+    /// The CA's certificates as PEM: what nodes, agents and kubeconfigs trust.
+    pub fn ca_pem(&self) -> String {
+        self.shared.authorities.present().bundle_pem().to_owned()
     }
 
     /// The pin of the CA's key: what the agent compares.
-    pub fn ca_pin(&self) -> &CaPin {
-        self.shared.authority.pin()
+    pub fn ca_pin(&self) -> CaPin {
+        *self.shared.authorities.present().pin()
     }
 
     /// The fleet.
-    pub fn trust_domain(&self) -> &TrustDomain {
-        self.shared.authority.fleet()
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.shared.authorities.present().fleet().clone()
+    }
+
+    /// How the identity of a cluster stands, if an agent ever held it.
+    pub fn identified(&self, uid: &ClusterUid) -> Option<Identified> {
+        self.shared.identities.identified(uid)
+    }
+
+    /// Notes which CA bundle the kubeconfig of a cluster carries: a rotation waits for those that lag.
+    pub fn note_kubeconfig(&self, cluster: &ClusterName, ca_pem: &str) {
+        self.shared.kubeconfigs.note(cluster, ca_pem);
     }
 
     /// `host:port` of the tunnel, one per external address.

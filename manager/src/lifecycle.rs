@@ -15,6 +15,7 @@ mod effect;
 mod ensure;
 mod facts;
 pub mod graph;
+mod identity;
 pub mod infrastructure;
 mod log;
 mod look;

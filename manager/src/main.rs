@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Run(args) => return run(*args),
         Command::Crds => crds(),
         Command::Kubeconfig(args) => kubeconfig(args),
+        Command::Enrol(args) => ask(app::enrol(args)),
+        Command::Ca(args) => ask(app::authority(args)),
         Command::Sandbox(args) => sandbox_env().map(|env| lattice_sandbox::run(*args, env)),
     };
     result.unwrap_or_else(|error| fail(&error, 1))
@@ -35,6 +37,17 @@ fn run(args: app::RunArgs) -> ExitCode {
             fail(&anyhow::Error::new(error), code)
         }
     }
+}
+
+/// Runs a command that asks the parent and prints the answer.
+fn ask<E: std::error::Error + Send + Sync + 'static>(
+    asking: impl Future<Output = Result<String, E>>,
+) -> anyhow::Result<ExitCode> {
+    lattice_protocol::tls::install_provider();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let answer = runtime.block_on(asking)?;
+    std::io::stdout().write_all(answer.as_bytes()).context("could not write the answer")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn crds() -> anyhow::Result<ExitCode> {

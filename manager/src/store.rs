@@ -124,7 +124,7 @@ impl Store {
         }
     }
 
-    async fn call<T>(
+    pub(crate) async fn call<T>(
         &self,
         verb: &'static str,
         object: &str,

@@ -7,6 +7,8 @@ pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod reason;
+pub mod recovery;
+pub mod renewal;
 pub mod spiffe;
 pub mod task;
 pub mod telemetry;

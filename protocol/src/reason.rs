@@ -117,6 +117,16 @@ reasons! {
     ManifestFetched => "kubectl -n lattice-system get pods on the child: is the agent's image pulled?",
     /// An agent tried to enrol and was refused.
     EnrolmentRefused => "The refusal in the message.",
+    /// An agent without a certificate in force tried to come back and was refused.
+    RecoveryRefused => "The refusal in the message; a wiped agent is let in by lattice-manager enrol.",
+    /// Two agents held one identity; both are locked out until a person has looked.
+    IdentityConflict => "docs/identity-conflict.md: find the clone, then run lattice-manager enrol for the cluster.",
+    /// One agent holds the cluster's identity.
+    IdentityHeldOnce => "Nothing.",
+    /// The clocks of agent and manager agree.
+    ClocksAgree => "Nothing.",
+    /// The agent's certificate is near its end and was not renewed.
+    CertificateExpiring => "lattice-manager's log for this cluster: why the renewal fails; the agent comes back by itself even after the end.",
     /// The agent enrolled and has not connected yet.
     EnrolledNotConnected => "UDP and TCP from the node to the gateway's address in the message.",
     /// An agent's handshake failed.

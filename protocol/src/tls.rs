@@ -23,7 +23,7 @@ use rustls::{ClientConfig, ServerConfig};
 pub use self::bundle::{CaBundle, CaPin};
 pub use self::credentials::{Credentials, ServerCertificate};
 pub use self::identity::{Identity, Serial};
-pub use self::verify::Unacceptable;
+pub use self::verify::{ClientTrust, Unacceptable};
 use crate::spiffe::TrustDomain;
 
 /// The one application protocol of the tunnel, over QUIC and over TCP.
@@ -125,11 +125,15 @@ pub fn tunnel_server(
     clients: &CaBundle,
     fleet: &TrustDomain,
 ) -> Result<ServerConfig, Error> {
-    let verifier = verify::AgentVerifier::new(clients, fleet)?;
-    let mut config = server_builder().with_client_cert_verifier(Arc::new(verifier)).with_cert_resolver(own);
+    Ok(tunnel_server_with(own, ClientTrust::new(clients, fleet)?))
+}
+
+/// As [`tunnel_server`], with whom it trusts kept outside, where it can be replaced.
+pub fn tunnel_server_with(own: Arc<ServerCertificate>, clients: Arc<ClientTrust>) -> ServerConfig {
+    let mut config = server_builder().with_client_cert_verifier(clients).with_cert_resolver(own);
     config.alpn_protocols = vec![ALPN.to_vec()];
     harden_server(&mut config);
-    Ok(config)
+    config
 }
 
 /// An HTTPS server without client certificates: bootstrap port and Kubernetes API proxy. `h2` as well as `http/1.1`,

@@ -77,6 +77,7 @@ impl Parent {
             proxy_listen: any,
             external_addresses: vec!["127.0.0.1".to_owned()],
             trust_domain: "bench.example".parse::<TrustDomain>()?,
+            certificate_lifetime: lattice_protocol::limits::CERTIFICATE_LIFETIME,
         };
         let gateway = open(&config, &server).await?;
         config.gateway_listen = gateway.gateway_addr();
@@ -119,7 +120,7 @@ impl Parent {
 
     /// One request to an HTTPS port.
     pub async fn https(&self, to: SocketAddr, request: Request<Full<Bytes>>) -> Result<(u16, Bytes)> {
-        let io = https_stream(to, self.gateway.ca_pem()).await?;
+        let io = https_stream(to, &self.gateway.ca_pem()).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
         drop(task::spawn("harness.client", Kind::Request, async move { drop(connection.await) }));
         let response = sender.send_request(request).await?;
@@ -131,7 +132,7 @@ impl Parent {
     pub fn way(&self) -> Way {
         Way {
             address: self.gateway.gateway_addr(),
-            ca: self.gateway.ca_pem().to_owned(),
+            ca: self.gateway.ca_pem(),
             fleet: self.gateway.trust_domain().to_string(),
         }
     }

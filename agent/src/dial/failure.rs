@@ -42,3 +42,19 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// Whether the parent refused our certificate, as against us refusing the parent's. Both transports report the TLS alert
+/// of the other side in words only.
+pub(super) fn is_refused_certificate(why: &str) -> bool {
+    const ALERTS: [&str; 8] = [
+        "error 42",
+        "error 45",
+        "error 46",
+        "error 48",
+        "BadCertificate",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+    ];
+    !why.contains("invalid peer certificate") && ALERTS.iter().any(|alert| why.contains(alert))
+}

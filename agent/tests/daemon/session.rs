@@ -79,7 +79,10 @@ async fn an_agent_enrols_once_connects_and_reports_the_cluster() {
     assert_eq!(parent.enrolled.load(Ordering::Relaxed), 1);
     let secret = Api::<Secret>::namespaced(child.client.clone(), "lattice-system").get("lattice-agent-identity").await;
     let data = secret.unwrap().data.unwrap();
-    assert_eq!(data.keys().map(String::as_str).collect::<Vec<_>>(), ["ca.crt", "tls.crt", "tls.key"]);
+    assert_eq!(
+        data.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["ca.crt", "sequence", "tls.crt", "tls.key", "token-sha256"]
+    );
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ impl Agents {
             session: agent.session.as_ref().map(|(_, session)| session.clone()),
             sighting: agent.sighting.clone(),
             health: agent.health.clone().filter(|_| live).map_or(Observed::Unknown, Observed::Known),
+            locked: None,
             reports: if live && agent.synced {
                 Observed::Known(agent.reports.iter().map(|(name, report)| (name.clone(), read(report))).collect())
             } else {

@@ -44,12 +44,17 @@ pub(super) fn gather(cluster: Arc<LatticeCluster>, name: &ClusterName, sources: 
         namespace: namespace(cache, &objects),
         secrets: secrets(&cluster, name, &objects, &provider, &sources),
         objects: capi_objects(cache, &kinds, &objects),
-        agent: sources.agent,
+        agent: AgentFacts { locked: locked(&cluster, sources.gateway), ..sources.agent },
         catalog: sources.catalog,
         quarantine: sources.quarantine,
         provider,
         cluster,
     }
+}
+
+/// Since when and why the identity is locked.
+fn locked(cluster: &LatticeCluster, gateway: &Gateway) -> Option<(Timestamp, String)> {
+    gateway.identified(&cluster.uid()?.parse().ok()?)?.locked
 }
 
 fn provider(cache: &Cache, name: &str) -> Observed<Arc<InfraProvider>> {

@@ -71,6 +71,11 @@ impl Tunnel {
             TunnelEvent::HandshakeFailed { uid: None, from, why } => {
                 tracing::debug!(%from, why, "handshake of a stranger failed");
             }
+            TunnelEvent::Recovered { uid, from } => {
+                tracing::info!(cluster.uid = %uid, %from, "an agent came back with its bound key");
+                self.saw(&uid, Seen::Enrolled);
+            }
+            TunnelEvent::IdentityLocked { uid } | TunnelEvent::CertificateChanged { uid } => self.mark(&uid),
             TunnelEvent::Superseded { uid, from } => {
                 tracing::warn!(cluster.uid = %uid, %from, "a second agent took over the identity");
             }
@@ -94,6 +99,7 @@ impl Tunnel {
             transport: session.transport().as_str().to_owned(),
             rtt_ms: session.round_trip().and_then(|rtt| u32::try_from(rtt.as_millis()).ok()),
             certificate_expires: Some(session.certificate_expires()),
+            certificate_late: Some(session.certificate_late()),
         };
         tracing::info!(
             cluster.name = %session.name(), transport = facts.transport, remote = %session.remote(),

@@ -19,6 +19,12 @@ pub const CONTROL_PLANE_INITIALIZED: &str = "ControlPlaneInitialized";
 pub const NODES_READY: &str = "NodesReady";
 /// The cluster's agent is connected.
 pub const AGENT_CONNECTED: &str = "AgentConnected";
+/// Two agents held the cluster's identity and both are locked out.
+pub const IDENTITY_CONFLICT: &str = "IdentityConflict";
+/// The clocks of agent and manager differ.
+pub const CLOCK_SKEW: &str = "ClockSkew";
+/// The agent's certificate was not renewed in time.
+pub const CERTIFICATE_EXPIRING: &str = "CertificateExpiring";
 /// After Ready something fell ill.
 pub const DEGRADED: &str = "Degraded";
 /// All of it together.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lattice_protocol::telemetry;
@@ -28,6 +29,12 @@ pub enum Command {
     /// Print a kubeconfig that leads to a cluster's Kubernetes API, with your own credential of the parent cluster.
     #[command(after_help = KUBECONFIG_EXAMPLES)]
     Kubeconfig(KubeconfigArgs),
+    /// Let a new agent take over the identity of a cluster, and print what to apply on that cluster.
+    #[command(after_help = ENROL_EXAMPLES)]
+    Enrol(EnrolArgs),
+    /// Show or rotate the certificate authority of this parent.
+    #[command(after_help = CA_EXAMPLES)]
+    Ca(CaArgs),
     /// Run all of Lattice on this machine, with simulated infrastructure.
     Sandbox(Box<SandboxArgs>),
 }
@@ -78,6 +85,16 @@ pub struct RunArgs {
     #[command(flatten)]
     pub telemetry: telemetry::Options,
 
+    /// Life of every certificate, seconds. Only tests shorten it.
+    #[arg(long, value_name = "SECONDS", hide = true, default_value = "86400", value_parser = parse_seconds)]
+    #[arg(env = "LATTICE_CERTIFICATE_LIFETIME", hide_env = true)]
+    pub certificate_lifetime: Duration,
+
+    /// By how much this process's clock is to be wrong, seconds. Only tests set it.
+    #[arg(long, value_name = "SECONDS", hide = true, allow_hyphen_values = true, default_value_t = 0)]
+    #[arg(env = "LATTICE_SIMULATED_CLOCK_OFFSET", hide_env = true)]
+    pub simulated_clock_offset: i64,
+
     /// Faults to inject, one per line: `panic <cluster>`. Only the sandbox sets it.
     #[arg(long, value_name = "FILE", hide = true)]
     pub sandbox_faults: Option<PathBuf>,
@@ -98,6 +115,90 @@ pub struct KubeconfigArgs {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
 }
+
+/// Arguments of `enrol`.
+#[derive(Args, Clone, Debug)]
+pub struct EnrolArgs {
+    /// Name of the LatticeCluster.
+    pub name: String,
+
+    /// Kubeconfig of the parent cluster; without it, the ServiceAccount of the pod that this runs in.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Arguments of `ca`.
+#[derive(Args, Clone, Debug)]
+pub struct CaArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CaCommand,
+}
+
+/// What `ca` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CaCommand {
+    /// Show which CA signs, where the rotation is, and who has not followed.
+    #[command(after_help = CA_EXAMPLES)]
+    Status(CaStatusArgs),
+    /// Take the next step of the rotation: publish, sign, retire.
+    #[command(after_help = CA_EXAMPLES)]
+    Rotate(CaRotateArgs),
+}
+
+/// Arguments of `ca status`.
+#[derive(Args, Clone, Debug)]
+pub struct CaStatusArgs {
+    /// Kubeconfig of the parent cluster; without it, the ServiceAccount of the pod that this runs in.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Arguments of `ca rotate`.
+#[derive(Args, Clone, Debug)]
+pub struct CaRotateArgs {
+    /// The step to take; without it, the one that comes next.
+    #[arg(long, value_name = "STEP", value_enum)]
+    pub step: Option<CaStep>,
+
+    /// Go on although some clusters have not followed. They come back by recovery.
+    #[arg(long)]
+    pub without_laggards: bool,
+
+    /// Kubeconfig of the parent cluster; without it, the ServiceAccount of the pod that this runs in.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// A step of the rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CaStep {
+    /// Make the next CA and let everybody trust it.
+    Publish,
+    /// Sign with it.
+    Sign,
+    /// Trust the previous one no more.
+    Retire,
+    /// Go back to the CA that signed before.
+    Rollback,
+}
+
+const ENROL_EXAMPLES: &str = "\
+Examples:
+  lattice-manager enrol backend --kubeconfig parent.kubeconfig | kubectl --kubeconfig backend.kubeconfig apply -f -
+      let a new agent of cluster backend in: after its Secret was wiped, or its identity locked
+
+Nothing changes until the new agent has come; from then on whoever held the identity before is refused.
+The output holds a join token: good for one agent and 24 hours. It goes to standard output only.";
+
+const CA_EXAMPLES: &str = "\
+Examples:
+  lattice-manager ca status --kubeconfig parent.kubeconfig       who signs, and who has not followed
+  lattice-manager ca rotate --kubeconfig parent.kubeconfig       the next step: publish, then sign, then retire
+  lattice-manager ca rotate --without-laggards                   go on without clusters that are away
+  lattice-manager ca rotate --step rollback                      back to the CA that signed before
+
+The running manager takes the step; its key never leaves the parent.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -139,6 +240,11 @@ const CRDS_EXAMPLES: &str = "\
 Examples:
   lattice-manager crds | kubectl apply --server-side -f -
   lattice-manager crds > crds.yaml";
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: u64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
+    if seconds < 5 { Err("at least 5 seconds".to_owned()) } else { Ok(Duration::from_secs(seconds)) }
+}
 
 /// Reads `1.2.3.4:50051`, `[::1]:50051`, or `:50051` for every address.
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {

@@ -191,6 +191,7 @@ async fn open_gateway(
             proxy_listen: parts.args.proxy_listen,
             external_addresses: parts.args.external_addresses.clone(),
             trust_domain: parts.trust_domain.clone(),
+            certificate_lifetime: parts.args.certificate_lifetime,
         };
         let built_on = GatewayParts {
             vault: Arc::new(KubeVault::new(parts.client.clone(), parts.fence.clone(), SYSTEM_NAMESPACE)),
@@ -222,7 +223,7 @@ async fn open_gateway(
 async fn publish(store: Store, gateway: Gateway, stop: CancellationToken) {
     let mut published = None;
     loop {
-        let wanted = gateway.proxy_base().map(|server| (server.to_owned(), gateway.ca_pem().to_owned()));
+        let wanted = gateway.proxy_base().map(|server| (server.to_owned(), gateway.ca_pem()));
         if let Some((server, ca_pem)) = &wanted
             && published != wanted
         {

@@ -67,6 +67,7 @@ impl Error {
 /// # Errors
 /// When it cannot start, or a role cannot begin.
 pub async fn run(args: RunArgs) -> Result<(), Error> {
+    lattice_protocol::clock::simulate(jiff::SignedDuration::from_secs(args.simulated_clock_offset));
     let holder = args.holder.clone().unwrap_or_else(host_name);
     let attributes = [("service.instance.id", holder.clone())];
     let telemetry =

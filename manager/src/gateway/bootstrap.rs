@@ -1,9 +1,12 @@
 //! The bootstrap port: the agent's manifest for a node that holds the join token, and the certificate for its agent.
 //!
+//! And the way back for an agent whose certificate is not in force ([`recover`]).
+//!
 //! HTTPS, JSON errors `{"reason":…,"message":…}`. Nothing else is served, and no answer says more about a cluster than
-//! the caller's token proves.
+//! the caller's token or key proves.
 
 mod answer;
+mod recover;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use self::answer::{Problem, json, problem};
+pub(super) use self::recover::Challenges;
 use super::stop::Stop;
 use super::{Shared, TunnelEvent, https};
 use crate::store::ca::SigningRequest;
@@ -91,7 +95,7 @@ impl https::Answer for Bootstrap {
         let route = (request.method().clone(), request.uri().path().to_owned());
         let result = match (route.0, manifest_of(&route.1)) {
             (Method::GET, Some(cluster)) => self.manifest(cluster, request.headers(), from).await,
-            (Method::POST, None) if route.1 == "/v1/enrol" => self.enrol(request, from).await,
+            (Method::POST, None) => self.post(&route.1, request, from).await,
             _ => Err(Problem::NotFound),
         };
         result.unwrap_or_else(|why| problem(&why))
@@ -99,6 +103,48 @@ impl https::Answer for Bootstrap {
 }
 
 impl Bootstrap {
+    async fn post(
+        &self,
+        path: &str,
+        request: Request<Incoming>,
+        from: IpAddr,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        if !["/v1/enrol", "/v1/recover", "/v1/recover/challenge"].contains(&path) {
+            return Err(Problem::NotFound);
+        }
+        if !self.0.attempts.allows(from, None) {
+            return Err(Problem::Refused(Refusal::TooMany));
+        }
+        let body = Limited::new(request.into_body(), ENROL_BODY_BYTES_MAX).collect();
+        let body = timeout(REQUEST_HEAD_TIMEOUT, body).await.map_err(|_| Problem::TooSlow)?;
+        let body = body.map_err(|_| Problem::TooLarge)?.to_bytes();
+        match path {
+            "/v1/enrol" => self.enrol(&body, from).await,
+            "/v1/recover" => self.recover(&body, from).await,
+            _ => self.challenge(&body, from),
+        }
+    }
+
+    /// Reads a body; one that cannot be read counts as a refused attempt.
+    fn read<T: serde::de::DeserializeOwned>(&self, body: &[u8], from: IpAddr) -> Result<T, Problem> {
+        serde_json::from_slice(body).map_err(|_| {
+            self.0.attempts.refused(from, None);
+            Problem::Malformed
+        })
+    }
+
+    /// The answer to whoever gets a certificate.
+    fn certified(&self, chain_pem: String, sequence: u64) -> Response<Full<Bytes>> {
+        let authority = self.0.authorities.present();
+        let body = serde_json::json!({
+            "certificate": chain_pem,
+            "caBundle": authority.bundle_pem(),
+            "trustDomain": authority.fleet(),
+            "sequence": sequence,
+        });
+        json(StatusCode::OK, &body)
+    }
+
     async fn manifest(
         &self,
         cluster: &str,
@@ -111,13 +157,14 @@ impl Bootstrap {
         let uid = self.judge(&cluster, token.as_ref(), from, |token| {
             shared.identities.check_token(&cluster, token, clock::now())
         })?;
+        let authority = shared.authorities.present();
         let request = ManifestRequest {
             cluster: cluster.clone(),
             uid: uid.clone(),
             token: token.ok_or(Problem::Refused(Refusal::Token))?,
-            ca_pem: shared.authority.bundle_pem().to_owned(),
-            ca_pin: *shared.authority.pin(),
-            trust_domain: shared.authority.fleet().clone(),
+            ca_pem: authority.bundle_pem().to_owned(),
+            ca_pin: *authority.pin(),
+            trust_domain: authority.fleet().clone(),
             endpoints: shared.addresses.endpoints.clone(),
             bootstrap_urls: shared.addresses.bootstrap_urls.clone(),
         };
@@ -132,18 +179,9 @@ impl Bootstrap {
         Ok(response)
     }
 
-    async fn enrol(&self, request: Request<Incoming>, from: IpAddr) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn enrol(&self, body: &[u8], from: IpAddr) -> Result<Response<Full<Bytes>>, Problem> {
         let shared = &self.0;
-        if !shared.attempts.allows(from, None) {
-            return Err(Problem::Refused(Refusal::TooMany));
-        }
-        let body = Limited::new(request.into_body(), ENROL_BODY_BYTES_MAX).collect();
-        let body = timeout(REQUEST_HEAD_TIMEOUT, body).await.map_err(|_| Problem::TooSlow)?;
-        let body = body.map_err(|_| Problem::TooLarge)?.to_bytes();
-        let asked: EnrolRequest = serde_json::from_slice(&body).map_err(|_| {
-            shared.attempts.refused(from, None);
-            Problem::Malformed
-        })?;
+        let asked: EnrolRequest = self.read(body, from)?;
         let token = JoinToken::parse(&asked.token).ok();
         // An unknown name and a wrong token are refused here already, before a signature is checked for them.
         self.judge(&asked.cluster, token.as_ref(), from, |token| {
@@ -168,14 +206,7 @@ impl Bootstrap {
             expires: enrolled.not_after,
             repeated: enrolled.repeated,
         });
-        Ok(json(
-            StatusCode::OK,
-            &serde_json::json!({
-                "certificate": enrolled.chain_pem,
-                "caBundle": shared.authority.bundle_pem(),
-                "trustDomain": shared.authority.fleet(),
-            }),
-        ))
+        Ok(self.certified(enrolled.chain_pem, enrolled.sequence))
     }
 
     /// Hears an attempt, if its source and token may still make one, and counts a refusal.

@@ -48,6 +48,23 @@ pub enum TunnelEvent {
         /// The same agent asked again and got the same.
         repeated: bool,
     },
+    /// Two holders of one identity were noticed, and both are locked out.
+    IdentityLocked {
+        /// The cluster.
+        uid: ClusterUid,
+    },
+    /// An agent without a certificate in force came back with its bound key.
+    Recovered {
+        /// The cluster.
+        uid: ClusterUid,
+        /// From where.
+        from: IpAddr,
+    },
+    /// The certificate of a live session has another end, or is close to its end.
+    CertificateChanged {
+        /// The cluster.
+        uid: ClusterUid,
+    },
     /// A handshake failed, or its certificate is not in force.
     HandshakeFailed {
         /// The cluster, when a certificate of ours named it.

@@ -112,6 +112,11 @@ impl AgentSession {
         self.session.peer().not_after
     }
 
+    /// From when on it is a reason to warn that the certificate was not renewed.
+    pub fn certificate_late(&self) -> Timestamp {
+        lattice_protocol::renewal::late_at(self.session.peer())
+    }
+
     /// The gRPC client for short calls and heartbeats; all callers share one stream.
     pub fn channel(&self) -> Channel {
         self.control.clone()
@@ -245,6 +250,15 @@ impl Sessions {
     pub(super) fn by_name(&self, name: &ClusterName) -> Option<Arc<AgentSession>> {
         let live = self.lock();
         live.names.get(name).and_then(|uid| live.open(uid))
+    }
+
+    /// Closes every live session that `keep` says no to, with its words.
+    pub(super) fn sieve(&self, keep: impl Fn(&AgentSession) -> Result<(), (CloseCode, String)>) {
+        for session in self.lock().sessions.values() {
+            if let Err((code, why)) = keep(session) {
+                session.close(code, &why);
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {

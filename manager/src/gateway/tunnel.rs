@@ -12,6 +12,8 @@ use lattice_protocol::transport::{self, CloseCode, Closed, Session, quic, tcp};
 use tokio::net::TcpListener;
 
 use super::admission::{Admission, Running};
+use super::identity::code;
+use super::renewal;
 use super::stop::Stop;
 use super::{AgentSession, Error, Shared, TunnelEvent};
 use crate::store::identity::Unpinned;
@@ -143,6 +145,11 @@ async fn agent(shaken: Result<Session, transport::Error>, running: Running, from
     drop(running);
     match shared.identities.pinned(session.peer()) {
         Ok((uid, name)) => {
+            // A certificate that is shown is in force from here on, and the one before it no more. When that cannot be
+            // written down, both stay in force: the agent is not to blame.
+            if let Err(error) = shared.identities.shown(&uid, &session.peer().serial).await {
+                tracing::warn!(cluster.name = %name, error = %error, "a new certificate could not be noted");
+            }
             let (admitted, replaced) = shared.sessions.admit(uid, name, session);
             live(shared, admitted, replaced).await;
         }
@@ -164,6 +171,7 @@ async fn live(shared: &Shared, session: Arc<AgentSession>, replaced: Option<Arc<
     shared.events.send(TunnelEvent::Connected(Arc::clone(&session))).await;
     let why = tokio::select! {
         why = session.closed() => why,
+        () = renewal::keep(shared, &session) => session.closed().await,
         () = session.take_streams() => session.closed().await,
         () = expiry(session.certificate_expires()) => {
             session.close(CloseCode::UnknownIdentity, "the certificate has expired");
@@ -228,13 +236,6 @@ fn turn_away(shared: &Shared, session: &Session, from: SocketAddr, unpinned: Unp
     session.close(code(unpinned), &why);
     let uid = session.peer().id.cluster().cloned();
     shared.events.note(TunnelEvent::HandshakeFailed { uid, from, why });
-}
-
-fn code(unpinned: Unpinned) -> CloseCode {
-    match unpinned {
-        Unpinned::Revoked => CloseCode::Revoked,
-        Unpinned::UnknownCluster | Unpinned::Replaced => CloseCode::UnknownIdentity,
-    }
 }
 
 /// Ends when the wall clock has passed `expires`: a session does not outlive its certificate.

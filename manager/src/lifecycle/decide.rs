@@ -12,7 +12,7 @@ use super::log::State;
 use super::look::Look;
 use super::operation;
 use super::precondition::{self, Verdict};
-use super::{agent, deleting, infrastructure, summary};
+use super::{agent, deleting, identity, infrastructure, summary};
 use crate::api::condition::{AGENT_CONNECTED, CONTROL_PLANE_INITIALIZED, INFRASTRUCTURE_READY, NODES_READY};
 use crate::api::{FieldError, OperationType, OwnershipStatus, Phase, Reason};
 
@@ -54,6 +54,7 @@ pub fn decide(state: &State, facts: &Facts, now: Timestamp) -> Decision {
 fn mirror(look: &mut Look<'_>, graph: Option<&Graph>) {
     infrastructure::show(look);
     agent::show(look);
+    identity::show(look);
     if let Some(graph) = graph {
         component::show(look, graph);
     }

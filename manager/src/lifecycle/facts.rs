@@ -103,6 +103,8 @@ pub struct AgentFacts {
     pub sighting: Option<Sighting>,
     /// What the agent said of the cluster in its live session.
     pub health: Observed<Health>,
+    /// Since when and why the agent's identity is locked: two held it.
+    pub locked: Option<(Timestamp, String)>,
     /// Its components by name, once the agent has named all it holds in its live session.
     pub reports: Observed<BTreeMap<String, Report>>,
 }
@@ -118,6 +120,8 @@ pub struct Session {
     pub rtt_ms: Option<u32>,
     /// When the agent's certificate expires.
     pub certificate_expires: Option<Timestamp>,
+    /// From when on it is a reason to warn that it was not renewed.
+    pub certificate_late: Option<Timestamp>,
 }
 
 /// What the manager saw of an agent that is not connected.

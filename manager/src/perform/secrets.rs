@@ -39,7 +39,7 @@ pub fn kubeconfig_name(cluster: &ClusterName) -> String {
 /// What the values of a cluster's enrolment Secret should be, the token apart.
 pub fn enrolment_values(gateway: &Gateway) -> [(&'static str, String); 2] {
     let urls = gateway.bootstrap_urls().iter().fold(String::new(), |text, url| text + url + "\n");
-    [("ca.crt", gateway.ca_pem().to_owned()), ("bootstrap-urls", urls)]
+    [("ca.crt", gateway.ca_pem()), ("bootstrap-urls", urls)]
 }
 
 /// What a cluster's kubeconfig should lead to.
@@ -52,7 +52,7 @@ pub struct KubeconfigPlan {
 impl KubeconfigPlan {
     /// Reads it off the gateway; none without an external address.
     pub fn new(gateway: &Gateway, cluster: &ClusterName) -> Option<Self> {
-        Some(Self { server: gateway.proxy_url(cluster)?, ca_pem: gateway.ca_pem().to_owned() })
+        Some(Self { server: gateway.proxy_url(cluster)?, ca_pem: gateway.ca_pem() })
     }
 
     /// Tells one address and CA from another.
@@ -127,6 +127,7 @@ impl Performer {
         let stored = self.own_secret(subject, &name).await?;
         if let Some(hash) = stored.as_ref().and_then(|secret| credential_in_force(secret, &plan)) {
             self.gateway.register_proxy_credential(&subject.name, hash);
+            self.gateway.note_kubeconfig(&subject.name, &plan.ca_pem);
             return Ok(());
         }
         let credential = URL_SAFE_NO_PAD.encode(rand::random::<[u8; CREDENTIAL_BYTES]>());
@@ -137,10 +138,13 @@ impl Performer {
             (VALUE_DIGEST.to_owned(), digest(&value)),
             (MADE_FOR.to_owned(), plan.made_for()),
         ]);
-        // The proxy knows the credential first: Cluster API may use it the moment that it is written.
+        // The proxy knows the credential first: Cluster API may use it the moment that it is written. The one before is
+        // taken a little longer, so that nobody is refused who cannot read the new one yet.
         self.gateway.register_proxy_credential(&subject.name, hash);
         let data = SecretData::new(BTreeMap::from([(KUBECONFIG_KEY.to_owned(), value)]));
-        self.put(subject, &name, annotations, &data).await
+        self.put(subject, &name, annotations, &data).await?;
+        self.gateway.note_kubeconfig(&subject.name, &plan.ca_pem);
+        Ok(())
     }
 
     /// Deletes the Secrets that were made for the cluster.

@@ -7,6 +7,7 @@
 //! same certificate. **Assumption**: only the manager that holds the Lease writes, so what was read once is current; a
 //! lost race reads again. **Invariant**: the text of a token is never stored, only its hash.
 
+mod holding;
 mod record;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,9 +19,10 @@ use lattice_protocol::reason::Reason;
 use lattice_protocol::tls::{Identity, Serial};
 use lattice_protocol::token::JoinToken;
 
+pub use self::holding::{Asked, Identified, Renewed, let_in};
 use self::record::{Admission, Record};
 pub use self::record::{Refusal, Unpinned};
-use super::ca::{self, CertificateAuthority, SigningRequest};
+use super::ca::{self, Authorities, SigningRequest};
 use super::vault::{Contents, Entry, LABEL_HOLDS, Vault, Version};
 
 /// What [`LABEL_HOLDS`] says on these Secrets.
@@ -85,6 +87,8 @@ pub struct Enrolled {
     pub serial: Serial,
     /// End of its validity.
     pub not_after: Timestamp,
+    /// Which certificate of the identity it is: the agent keeps the number.
+    pub sequence: u64,
     /// The same answer was given before.
     pub repeated: bool,
 }
@@ -93,7 +97,7 @@ pub struct Enrolled {
 #[derive(Debug)]
 pub struct IdentityStore {
     vault: Arc<dyn Vault>,
-    ca: Arc<CertificateAuthority>,
+    ca: Arc<Authorities>,
     held: Mutex<HashMap<ClusterUid, Held>>,
     /// Changes of one identity follow each other in this process, so that what is held never goes back.
     turns: Mutex<HashMap<ClusterUid, Arc<Turn>>>,
@@ -114,7 +118,7 @@ impl IdentityStore {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn open(vault: Arc<dyn Vault>, ca: Arc<CertificateAuthority>) -> Result<Self, Error> {
+    pub async fn open(vault: Arc<dyn Vault>, ca: Arc<Authorities>) -> Result<Self, Error> {
         let mut held = HashMap::new();
         for entry in vault.list(HOLDS).await? {
             match Held::from_entry(&entry) {
@@ -178,7 +182,8 @@ impl IdentityStore {
         if let Admission::Again(certificate) = leased {
             return Ok(enrolled(&uid, certificate, true));
         }
-        let issued = self.ca.issue_agent(request, &self.ca.fleet().agent(&uid), now)?;
+        let ca = self.ca.present();
+        let issued = ca.issue_agent(request, &ca.fleet().agent(&uid), now)?;
         let certificate = self
             .change(&uid, |record| {
                 let mut next = record.cloned().ok_or(Refusal::Token)?;
@@ -344,8 +349,8 @@ fn contents(record: &Record) -> Result<Contents, Error> {
 }
 
 fn enrolled(uid: &ClusterUid, certificate: record::Certificate, repeated: bool) -> Enrolled {
-    let record::Certificate { chain_pem, serial, not_after } = certificate;
-    Enrolled { uid: uid.clone(), chain_pem, serial, not_after, repeated }
+    let record::Certificate { chain_pem, serial, not_after, sequence } = certificate;
+    Enrolled { uid: uid.clone(), chain_pem, serial, not_after, sequence, repeated }
 }
 
 #[cfg(test)]

@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 
 use super::{Error, FIELD_MANAGER, Fence, Kinds, Store};
@@ -61,6 +65,18 @@ pub trait Vault: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Version, Error>>;
     /// Removes a Secret; fine when there is none.
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>>;
+    /// Tells which Secrets with a label [`LABEL_HOLDS`] change, for as long as it is listened to. It says "look": one's
+    /// own writes come as well, and a change may be told late or twice. A removal may be missed.
+    fn changes(&self) -> BoxStream<'static, Changed>;
+}
+
+/// A Secret that was written or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its name.
+    pub name: String,
+    /// What it was at; none once it is gone.
+    pub version: Option<Version>,
 }
 
 /// The Secrets of one namespace of the parent.
@@ -148,6 +164,25 @@ impl Vault for KubeVault {
             }
         })
     }
+
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        let config = watcher::Config::default().labels(LABEL_HOLDS);
+        let metadata = Api::<PartialObjectMeta<Secret>>::namespaced(self.store.client.clone(), &self.namespace);
+        watcher(metadata, config)
+            .default_backoff()
+            .filter_map(|event| futures::future::ready(event.ok().and_then(changed)))
+            .boxed()
+    }
+}
+
+fn changed(event: watcher::Event<PartialObjectMeta<Secret>>) -> Option<Changed> {
+    let (metadata, is_gone) = match event {
+        watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => (secret.metadata, false),
+        watcher::Event::Delete(secret) => (secret.metadata, true),
+        watcher::Event::Init | watcher::Event::InitDone => return None,
+    };
+    let version = metadata.resource_version.filter(|_| !is_gone).map(Version);
+    Some(Changed { name: metadata.name?, version })
 }
 
 fn params() -> PostParams {

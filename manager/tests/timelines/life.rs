@@ -118,6 +118,7 @@ impl Life {
             transport: "quic".to_owned(),
             rtt_ms: None,
             certificate_expires: None,
+            certificate_late: None,
         });
         let world = objects.world();
         let nodes = world.machines.values().filter_map(|machine| machine.node.clone());

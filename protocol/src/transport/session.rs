@@ -53,6 +53,8 @@ pub enum CloseCode {
     ProtocolError,
     /// Too many sessions; dial again later.
     Busy,
+    /// Two agents held the identity; neither may use it until a person has looked.
+    Locked,
     /// A code of a newer version.
     Other(u32),
 }
@@ -280,6 +282,7 @@ impl CloseCode {
             Self::Draining => 4,
             Self::ProtocolError => 5,
             Self::Busy => 6,
+            Self::Locked => 7,
             Self::Other(number) => number,
         }
     }
@@ -294,6 +297,7 @@ impl CloseCode {
             4 => Self::Draining,
             5 => Self::ProtocolError,
             6 => Self::Busy,
+            7 => Self::Locked,
             other => Self::Other(u32::try_from(other).unwrap_or(u32::MAX)),
         }
     }
@@ -325,6 +329,7 @@ impl fmt::Display for CloseCode {
             Self::Draining => f.write_str("about to stop"),
             Self::ProtocolError => f.write_str("protocol error"),
             Self::Busy => f.write_str("too many sessions"),
+            Self::Locked => f.write_str("identity locked"),
             Self::Other(number) => write!(f, "code {number}"),
         }
     }

@@ -5,7 +5,13 @@ fn uid() -> ClusterUid {
 }
 
 fn session() -> Session {
-    Session { since: Timestamp::UNIX_EPOCH, transport: "quic".into(), rtt_ms: None, certificate_expires: None }
+    Session {
+        since: Timestamp::UNIX_EPOCH,
+        transport: "quic".into(),
+        rtt_ms: None,
+        certificate_expires: None,
+        certificate_late: None,
+    }
 }
 
 fn report(component: &str, synced: bool) -> v1::ComponentReport {

@@ -18,9 +18,9 @@ const RETRY_AFTER_TOO_MANY_SECONDS: HeaderValue = HeaderValue::from_static("60")
 /// Why a caller gets nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
-    #[error("there is nothing here: GET /v1/clusters/<name>/agent.yaml, POST /v1/enrol")]
+    #[error("there is nothing here: GET /v1/clusters/<name>/agent.yaml, POST /v1/enrol, /v1/recover[/challenge]")]
     NotFound,
-    #[error("the body is not the JSON of an enrolment: cluster, token, csr, kubeSystemUid")]
+    #[error("the body is not the JSON that is expected: for an enrolment, cluster, token, csr, kubeSystemUid")]
     Malformed,
     #[error("the body is longer than {ENROL_BODY_BYTES_MAX} bytes, or was cut")]
     TooLarge,
@@ -51,8 +51,13 @@ impl Problem {
             Self::Refused(refusal) => match refusal {
                 Refusal::Token => StatusCode::UNAUTHORIZED,
                 Refusal::Replay => StatusCode::CONFLICT,
-                Refusal::Revoked | Refusal::OtherCluster => StatusCode::FORBIDDEN,
-                Refusal::KubeSystemUid | Refusal::Csr(_) => StatusCode::BAD_REQUEST,
+                Refusal::Revoked
+                | Refusal::OtherCluster
+                | Refusal::BoundKey
+                | Refusal::Locked
+                | Refusal::RecoveryLimit
+                | Refusal::NotInForce => StatusCode::FORBIDDEN,
+                Refusal::KubeSystemUid | Refusal::Csr(_) | Refusal::Challenge => StatusCode::BAD_REQUEST,
                 Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
             },
         }
@@ -62,6 +67,10 @@ impl Problem {
         match self {
             Self::NotFound => "NotFound",
             Self::Malformed | Self::TooLarge | Self::TooSlow => "BadRequest",
+            Self::Refused(Refusal::Locked) => Reason::IdentityConflict.as_str(),
+            Self::Refused(Refusal::BoundKey | Refusal::RecoveryLimit | Refusal::Challenge | Refusal::NotInForce) => {
+                Reason::RecoveryRefused.as_str()
+            }
             Self::Refused(_) => Reason::EnrolmentRefused.as_str(),
             Self::Manifest(_) => Reason::RenderFailed.as_str(),
             Self::Unavailable(reason) => reason.as_str(),

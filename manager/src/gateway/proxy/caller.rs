@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use lattice_protocol::ids::ClusterName;
 use lattice_protocol::token::TokenHash;
+use tokio::time::Instant;
 
 use crate::store::access::User;
+
+/// How long a credential is still taken after another one took its place. Its Secret is written meanwhile: a client that
+/// is refused before it can read the new one stays away for 30 s, one that is refused after that is back in two.
+const OVERLAP: Duration = Duration::from_secs(5);
 
 /// Somebody who may use a cluster's API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,12 +70,24 @@ impl Caller {
 /// The credential of each cluster, as hashes. Empty after a start: until a cluster's credential is registered nobody can
 /// tell a good one from a bad one, so nobody is told that theirs is bad.
 #[derive(Debug, Default)]
-pub(in crate::gateway) struct Credentials(Mutex<HashMap<ClusterName, TokenHash>>);
+pub(in crate::gateway) struct Credentials(Mutex<HashMap<ClusterName, Credential>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Credential {
+    present: TokenHash,
+    /// The one before, and until when it is taken.
+    before: Option<(TokenHash, Instant)>,
+}
 
 impl Credentials {
     pub(in crate::gateway) fn register(&self, cluster: &ClusterName, credential: TokenHash) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(cluster.clone(), credential);
+        let before = match known.get(cluster) {
+            Some(held) if held.present == credential => held.before,
+            Some(held) => Some((held.present, Instant::now() + OVERLAP)),
+            None => None,
+        };
+        known.insert(cluster.clone(), Credential { present: credential, before });
     }
 
     pub(in crate::gateway) fn withdraw(&self, cluster: &ClusterName) {
@@ -81,9 +99,18 @@ impl Credentials {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(cluster).copied();
         match known {
             None => Standing::Unknown,
-            Some(known) if known == TokenHash::of(token) => Standing::Registered,
+            Some(known) if known.takes(TokenHash::of(token)) => Standing::Registered,
             Some(_) => Standing::Other,
         }
+    }
+}
+
+impl Credential {
+    fn takes(&self, shown: TokenHash) -> bool {
+        let before = self.before.filter(|(_, until)| Instant::now() < *until);
+        // Both are compared, whichever fits: the time tells nothing.
+        let fits = [self.present == shown, before.is_some_and(|(hash, _)| hash == shown)];
+        fits.contains(&true)
     }
 }
 
@@ -126,5 +153,18 @@ mod tests {
         assert_eq!(credentials.standing(&other, b"right"), Standing::Unknown);
         credentials.withdraw(&cluster);
         assert_eq!(credentials.standing(&cluster, b"right"), Standing::Unknown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replaced_credential_is_taken_until_the_new_one_could_be_read() {
+        let credentials = Credentials::default();
+        let cluster: ClusterName = "backend".parse().unwrap();
+        credentials.register(&cluster, TokenHash::of(b"old"));
+        credentials.register(&cluster, TokenHash::of(b"new"));
+        credentials.register(&cluster, TokenHash::of(b"new"));
+        let told = |token: &str| credentials.standing(&cluster, token.as_bytes());
+        assert_eq!(["old", "new", "none"].map(told), [Standing::Registered, Standing::Registered, Standing::Other]);
+        tokio::time::advance(OVERLAP).await;
+        assert_eq!(["old", "new"].map(told), [Standing::Other, Standing::Registered]);
     }
 }

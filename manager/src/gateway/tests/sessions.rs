@@ -1,7 +1,9 @@
 //! Agents that connect, are replaced, revoked, turned away, and find their way back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use lattice_protocol::limits::CERTIFICATE_LIFETIME;
 use lattice_protocol::transport::{CloseCode, Closed, Transport};
 use lattice_protocol::v1::WatchHealthRequest;
 use lattice_protocol::v1::health_client::HealthClient;
@@ -153,7 +155,9 @@ async fn a_revoked_identity_is_cut_and_never_let_in_again() {
 async fn certificates_that_are_not_in_force_are_turned_away_with_the_reason() {
     let mut world = World::new().await;
     let now = lattice_protocol::clock::now();
-    let authority = ca::load_or_create(&*world.vault, world.gateway.trust_domain(), now).await.unwrap();
+    let (vault, fleet) = (Arc::clone(&world.vault), world.gateway.trust_domain());
+    let authorities = ca::Authorities::open(vault, &fleet, CERTIFICATE_LIFETIME, now).await.unwrap();
+    let authority = authorities.present();
     let (token, enrolment) = (world.token().await, Enrolment::new());
     assert_eq!(world.enrol(&token, &enrolment).await.status, 200);
     world.event().await;

@@ -80,6 +80,7 @@ impl World {
             proxy_listen: loopback,
             external_addresses: vec!["127.0.0.1".to_owned()],
             trust_domain: "test.example".parse().unwrap(),
+            certificate_lifetime: lattice_protocol::limits::CERTIFICATE_LIFETIME,
         };
         let (sender, events) = mpsc::channel(256);
         let people = Arc::new(People::new());
@@ -270,7 +271,7 @@ impl Agent {
         credentials: Credentials,
         api: Api,
     ) -> Result<Self, lattice_protocol::transport::Error> {
-        let config = tls::tunnel_client(&credentials, &world.ca(), world.gateway.trust_domain()).unwrap();
+        let config = tls::tunnel_client(&credentials, &world.ca(), &world.gateway.trust_domain()).unwrap();
         let config = quic::client_config(Arc::new(config)).unwrap();
         let endpoint = quic::dialler("127.0.0.1:0".parse().unwrap()).unwrap();
         let session = quic::dial(&endpoint, config, world.gateway.gateway_addr()).await?;
@@ -284,7 +285,7 @@ impl Agent {
         credentials: Credentials,
         api: Api,
     ) -> Result<Self, lattice_protocol::transport::Error> {
-        let config = tls::tunnel_client(&credentials, &world.ca(), world.gateway.trust_domain()).unwrap();
+        let config = tls::tunnel_client(&credentials, &world.ca(), &world.gateway.trust_domain()).unwrap();
         let session = tcp::dial(Arc::new(config), world.gateway.gateway_addr()).await?;
         serve(session.clone(), api);
         Ok(Self { session, credentials, _endpoint: None })

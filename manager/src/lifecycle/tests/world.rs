@@ -399,6 +399,7 @@ impl World {
             transport: "quic".to_owned(),
             rtt_ms: Some(12),
             certificate_expires: None,
+            certificate_late: None,
         });
         let cni = self.child.get("cilium") == Some(&ReportState::Healthy);
         let nodes = (0..self.machines.len()).filter(|at| self.joined(*at)).map(|at| NodeFacts {

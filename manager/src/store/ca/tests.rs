@@ -2,11 +2,20 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use lattice_protocol::ids::ClusterUid;
-use rcgen::{CertificateSigningRequest, PKCS_ED25519};
+use lattice_protocol::limits::{CERTIFICATE_BACKDATE, CERTIFICATE_LIFETIME};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequest, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SanType,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::X509Certificate;
 
+use super::keyring::Keyring;
 use super::*;
+use crate::store::vault::Vault;
 use crate::store::vault::memory::MemoryVault;
 
 fn fleet() -> TrustDomain {
@@ -19,7 +28,12 @@ fn agent() -> SpiffeId {
 }
 
 fn authority() -> CertificateAuthority {
-    CertificateAuthority::generate(&fleet(), now()).unwrap()
+    CertificateAuthority::of(&fleet(), &Keyring::generate(&fleet(), now()).unwrap(), CERTIFICATE_LIFETIME).unwrap()
+}
+
+async fn open(vault: &Arc<MemoryVault>) -> Result<Arc<Authorities>, Error> {
+    let vault: Arc<dyn Vault> = Arc::clone(vault) as _;
+    Authorities::open(vault, &fleet(), CERTIFICATE_LIFETIME, now()).await
 }
 
 fn now() -> Timestamp {
@@ -110,21 +124,21 @@ async fn managers_that_start_at_once_share_one_authority() {
     let vault = Arc::new(MemoryVault::default());
     let made = futures::future::join_all((0..8).map(|_| {
         let vault = Arc::clone(&vault);
-        async move { load_or_create(&*vault, &fleet(), now()).await.unwrap().bundle_pem().to_owned() }
+        async move { open(&vault).await.unwrap().present().bundle_pem().to_owned() }
     }))
     .await;
     assert!(made.iter().all(|pem| *pem == made[0]));
     assert_eq!(vault.writes(), 1);
-    let signer = load_or_create(&*vault, &fleet(), now()).await.unwrap();
+    let signer = open(&vault).await.unwrap().present();
     assert_eq!(signer.bundle_pem(), made[0], "and keep it over restarts");
     signer.issue_server(&["parent.example.org".to_owned(), "192.0.2.1".to_owned()], now()).unwrap();
 }
 
 #[tokio::test]
 async fn another_fleets_authority_is_not_used() {
-    let vault = MemoryVault::default();
-    load_or_create(&vault, &fleet(), now()).await.unwrap();
-    let other = load_or_create(&vault, &"other.example".parse().unwrap(), now()).await;
+    let vault = Arc::new(MemoryVault::default());
+    open(&vault).await.unwrap();
+    let other = Authorities::open(vault, &"other.example".parse().unwrap(), CERTIFICATE_LIFETIME, now()).await;
     assert!(matches!(other, Err(Error::OtherFleet(_))));
 }
 
@@ -136,8 +150,9 @@ fn a_name_that_is_none_is_said() {
 
 #[test]
 fn no_key_shows_in_debug() {
-    let authority = authority();
-    let shown = format!("{authority:?} {:?}", authority.contents());
-    let key = authority.issuer.key().serialize_pem();
+    let ring = Keyring::generate(&fleet(), now()).unwrap();
+    let authority = CertificateAuthority::of(&fleet(), &ring, CERTIFICATE_LIFETIME).unwrap();
+    let shown = format!("{authority:?} {ring:?} {:?}", ring.contents());
+    let key = ring.signing.key.clone();
     assert!(!shown.contains("PRIVATE") && !shown.contains(key.lines().nth(1).unwrap()), "{shown}");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lattice_protocol::limits::JOIN_TOKEN_LIFETIME;
+use lattice_protocol::limits::{CERTIFICATE_LIFETIME, JOIN_TOKEN_LIFETIME};
 use lattice_protocol::tls;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::CertificateDer;
@@ -41,7 +41,8 @@ impl World {
 
     async fn open(vault: &Arc<MemoryVault>) -> IdentityStore {
         let vault: Arc<dyn Vault> = Arc::clone(vault) as _;
-        let ca = ca::load_or_create(&*vault, &"test.example".parse().unwrap(), now()).await.unwrap();
+        let fleet = "test.example".parse().unwrap();
+        let ca = Authorities::open(Arc::clone(&vault), &fleet, CERTIFICATE_LIFETIME, now()).await.unwrap();
         IdentityStore::open(vault, ca).await.unwrap()
     }
 
@@ -259,7 +260,8 @@ async fn only_the_certificate_issued_last_is_in_force() {
     let world = World::new().await;
     let (token, csr) = (world.token().await, csr());
     world.enrol(&token, &csr).await.unwrap();
-    let ca = ca::load_or_create(&*world.vault, &"test.example".parse().unwrap(), now()).await.unwrap();
+    let (vault, fleet) = (Arc::clone(&world.vault), "test.example".parse().unwrap());
+    let ca = Authorities::open(vault, &fleet, CERTIFICATE_LIFETIME, now()).await.unwrap().present();
     let other = ca.issue_agent(&csr, &ca.fleet().agent(&world.uid), now()).unwrap();
     let leaf = CertificateDer::from_pem_slice(other.chain_pem.as_bytes()).unwrap();
     let same_authority_other_serial = Identity::of(&leaf).map_err(tls::Error::from).unwrap();

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
 
-use super::{Contents, Entry, LABEL_HOLDS, Vault, Version};
+use super::{Changed, Contents, Entry, LABEL_HOLDS, Vault, Version};
 use crate::store::{Certainty, Error};
 
 /// Secrets in memory.
@@ -88,6 +89,10 @@ impl Vault for MemoryVault {
             Ok(())
         }
         .boxed()
+    }
+
+    fn changes(&self) -> BoxStream<'static, Changed> {
+        futures::stream::pending().boxed()
     }
 }
 
