@@ -228,7 +228,7 @@ pub(crate) async fn run() -> Result<()> {
     let session = parent.gateway.session(&"0b6c2d1e-9f00-4c8e-8a77-000000000001".parse()?).context("a session")?;
 
     let (straight, straight_ca) = direct().await?;
-    let mut through = client(parent.gateway.proxy_addr(), parent.gateway.ca_pem()).await?;
+    let mut through = client(parent.gateway.proxy_addr(), &parent.gateway.ca_pem()).await?;
     let mut directly = client(straight, &straight_ca).await?;
     let (manager, bare_agent, _endpoints) = bare().await?;
     let prefix = format!("/clusters/{}", own.cluster);
