@@ -1,5 +1,7 @@
 //! Errors of single fields, worded as the API words them.
 
+pub(crate) mod go;
+
 use std::fmt::{self, Write as _};
 
 use serde_json::Value;

@@ -1,11 +1,9 @@
 //! Whether an applied object fits its schema, in the words in which the real server refuses it.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::fieldset::item_step;
-use crate::field::go_quote;
+use crate::field::go;
 use crate::schema::{ListType, Place, Shape};
 
 /// Checks an applied object; answers what is wrong with it.
@@ -22,7 +20,7 @@ pub(crate) fn check(place: Place<'_>, value: &Value) -> Result<(), String> {
 fn walk(place: Place<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
     let node = place.node;
     let mut expected = |what: &str, got: String| errors.push(format!("{path}: expected {what}, got {got}"));
-    let whole = || format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value));
+    let whole = || format!("&value.valueUnstructured{{Value:{}}}", go::syntax(value));
     match (node.shape, value) {
         (Shape::Object | Shape::Any, Value::Object(_)) => objects(place, value, path, errors),
         (Shape::Array, Value::Array(items)) => lists(place, items, path, errors),
@@ -31,11 +29,11 @@ fn walk(place: Place<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
         | (Shape::Integer | Shape::Number, Value::Number(_))
         | (Shape::Boolean, Value::Bool(_))
         | (Shape::IntOrString | Shape::Any, _) => {}
-        (Shape::Object, _) => expected("map", format!("&{{{}}}", go_print(value))),
-        (Shape::Array, _) => expected("list", format!("&{{{}}}", go_print(value))),
+        (Shape::Object, _) => expected("map", format!("&{{{}}}", go::print(value))),
+        (Shape::Array, _) => expected("list", format!("&{{{}}}", go::print(value))),
         (Shape::String, Value::Number(_)) if node.format == "quantity" => {}
         (Shape::String, _) => expected("string", whole()),
-        (Shape::Integer | Shape::Number, _) => expected("numeric (int or float)", go_type(value).to_owned()),
+        (Shape::Integer | Shape::Number, _) => expected("numeric (int or float)", go::type_name(value).to_owned()),
         (Shape::Boolean, _) => expected("boolean", whole()),
     }
 }
@@ -96,51 +94,4 @@ fn unkeyed(place: Place<'_>, item: &Value) -> Option<String> {
     Some(format!(
         "associative list with keys has an element that omits key field {missing:?} (and doesn't have default value)"
     ))
-}
-
-/// Names the type that the real server reads a value as.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-fn in_order(map: &Map<String, Value>) -> BTreeMap<&String, &Value> {
-    map.iter().collect()
-}
-
-/// Writes a value as it would stand in a program.
-fn go_syntax(value: &Value) -> String {
-    match value {
-        Value::Null => "interface {}(nil)".to_owned(),
-        Value::String(text) => go_quote(text),
-        Value::Array(items) => {
-            format!("[]interface {{}}{{{}}}", items.iter().map(go_syntax).collect::<Vec<_>>().join(", "))
-        }
-        Value::Object(map) => {
-            let fields = in_order(map).into_iter().map(|(key, item)| format!("{}:{}", go_quote(key), go_syntax(item)));
-            format!("map[string]interface {{}}{{{}}}", fields.collect::<Vec<_>>().join(", "))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Writes a value as it is printed.
-fn go_print(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_print).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let fields = in_order(map).into_iter().map(|(key, item)| format!("{key}:{}", go_print(item)));
-            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
-        }
-        other => other.to_string(),
-    }
 }

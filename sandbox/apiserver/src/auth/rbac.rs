@@ -187,8 +187,28 @@ pub(crate) fn escalation(core: &Core, user: &User, namespace: &str, granted: &[V
         return None;
     }
     let held = rules(core, user, namespace);
-    let missing: Vec<String> =
-        granted.iter().flat_map(split).filter(|one| !holds(&held, one)).map(|one| shown(&one)).collect();
+    let missing = granted.iter().flat_map(split).filter(|one| !holds(&held, one));
+    let mut compact: Vec<Value> = Vec::new();
+    for one in missing {
+        let verbs = json::list(&one, &["verbs"]).to_vec();
+        let plain = |rule: &Value| {
+            let mut rule = rule.clone();
+            json::remove(&mut rule, &["verbs"]);
+            rule
+        };
+        let same = |other: &&mut Value| plain(other) == plain(&one) && one.get("resources").is_some();
+        match compact.iter_mut().find(same) {
+            Some(Value::Object(known)) => {
+                if let Some(Value::Array(list)) = known.get_mut("verbs") {
+                    list.extend(verbs);
+                }
+            }
+            _ => compact.push(one),
+        }
+    }
+    let mut missing: Vec<String> = compact.iter().map(shown).collect();
+    missing.sort();
+    missing.dedup();
     if missing.is_empty() {
         return None;
     }
@@ -201,8 +221,18 @@ pub(crate) fn escalation(core: &Core, user: &User, namespace: &str, granted: &[V
     ))
 }
 
-/// Splits a rule into rules of one group, resource and verb list each.
+/// Splits a rule into rules of one group, resource, name and verb each.
 fn split(rule: &Value) -> Vec<Value> {
+    let mut out = Vec::new();
+    for verb in json::list(rule, &["verbs"]) {
+        let mut one = rule.clone();
+        one["verbs"] = json!([verb]);
+        out.extend(split_by_target(&one));
+    }
+    out
+}
+
+fn split_by_target(rule: &Value) -> Vec<Value> {
     let texts = |key: &str| -> Vec<Value> { json::list(rule, &[key]).to_vec() };
     let mut out = Vec::new();
     for url in texts("nonResourceURLs") {

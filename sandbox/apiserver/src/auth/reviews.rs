@@ -27,7 +27,13 @@ pub(crate) fn answer(core: &Core, write: &Write<'_>, bytes: &[u8], content_type:
             object["metadata"] = json!({"creationTimestamp": core.now()});
             json!({"userInfo": write.user.to_value()})
         }
+        "TokenReview" if json::text(&object, &["spec", "token"]).is_empty() => {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        }
         "TokenReview" => token_review(core, &object),
+        "SelfSubjectRulesReview" if json::text(&object, &["spec", "namespace"]).is_empty() => {
+            return Err(Status::bad_request("no namespace on request"));
+        }
         "SelfSubjectRulesReview" => rules_review(core, write.user, &object),
         _ => access_review(core, write, &object)?,
     };
@@ -38,6 +44,10 @@ pub(crate) fn answer(core: &Core, write: &Write<'_>, bytes: &[u8], content_type:
     object["status"] = status;
     Ok(Outcome { object, created: true, warnings })
 }
+
+/// How short and how long a token may hold.
+const SECONDS_MIN: i64 = 600;
+const SECONDS_MAX: i64 = 1 << 32;
 
 fn refuse(error: FieldError) -> Status {
     Status::invalid(&Target::new("authorization.k8s.io", ""), "", &[error])
@@ -57,6 +67,7 @@ fn access_review(core: &Core, write: &Write<'_>, object: &Value) -> Result<Value
             "at least one of user or group must be specified",
         )));
     }
+    place(write, object)?;
     if let (Some(_), Some(path)) = (resource, path) {
         let shown = json!({"Path": json::text(path, &["path"]), "Verb": json::text(path, &["verb"])});
         let detail = "cannot be specified in combination with resourceAttributes";
@@ -78,6 +89,42 @@ fn access_review(core: &Core, write: &Write<'_>, object: &Value) -> Result<Value
         status["reason"] = decision.reason.into();
     }
     Ok(status)
+}
+
+/// Checks that a review is about the namespace that it is asked in, and names nothing else.
+fn place(write: &Write<'_>, object: &Value) -> Result<()> {
+    let mut meta = object.get("metadata").cloned().unwrap_or(json!({}));
+    for key in ["managedFields", "namespace"] {
+        json::remove(&mut meta, &[key]);
+    }
+    let named = meta.as_object().is_some_and(|meta| !meta.is_empty());
+    if write.resource.kind != "LocalSubjectAccessReview" {
+        if named {
+            return Err(refuse(FieldError::invalid("metadata", &meta, "must be empty")));
+        }
+        return Ok(());
+    }
+    let mut errors = Vec::new();
+    if named {
+        errors.push(FieldError::invalid("metadata", &meta, "must be empty except for namespace"));
+    }
+    let spec = &object["spec"];
+    if let Some(resource) = spec.get("resourceAttributes") {
+        let namespace = json::text(resource, &["namespace"]);
+        if namespace != write.namespace {
+            let detail = "must match metadata.namespace";
+            errors.push(FieldError::invalid_text("spec.resourceAttributes.namespace", namespace, detail));
+        }
+    }
+    if let Some(path) = spec.get("nonResourceAttributes") {
+        let shown = json!({"Path": json::text(path, &["path"]), "Verb": json::text(path, &["verb"])});
+        let detail = "disallowed on this kind of request";
+        errors.push(FieldError::invalid("spec.nonResourceAttributes", &shown, detail));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&Target::new("authorization.k8s.io", ""), "", &errors))
 }
 
 fn attributes(resource: Option<&Value>, path: Option<&Value>) -> Attributes {
@@ -104,15 +151,29 @@ fn rules_review(core: &Core, user: &User, object: &Value) -> Value {
 }
 
 fn token_review(core: &Core, object: &Value) -> Value {
-    let audiences: Vec<String> =
+    let asked: Vec<String> =
         json::list(object, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(String::from).collect();
-    match core.tokens.authenticate(core, json::text(object, &["spec", "token"]), &audiences) {
-        Some(user) => {
-            let audiences = if audiences.is_empty() { vec![Tokens::issuer().to_owned()] } else { audiences };
-            json!({"authenticated": true, "user": user.to_value(), "audiences": audiences})
-        }
-        None => json!({"user": {}, "error": "invalid bearer token"}),
+    let token = json::text(object, &["spec", "token"]);
+    if let Some(user) = core.tokens.authenticate(core, token, &asked) {
+        let own = Tokens::audiences(token);
+        let shared: Vec<String> = if asked.is_empty() {
+            vec![Tokens::issuer().to_owned()]
+        } else {
+            asked.into_iter().filter(|audience| own.contains(audience)).collect()
+        };
+        return json!({"authenticated": true, "user": user.to_value(), "audiences": shared});
     }
+    let mut error = "invalid bearer token".to_owned();
+    let own = Tokens::audiences(token);
+    if !asked.is_empty() && core.tokens.authenticate(core, token, &own).is_some() {
+        let shown = |list: &[String]| list.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" ");
+        error = format!(
+            "[{error}, token audiences [{}] is invalid for the target audiences [{}]]",
+            shown(&own),
+            shown(&asked)
+        );
+    }
+    json!({"user": {}, "error": error})
 }
 
 /// Issues a token for an account: the `token` below a ServiceAccount.
@@ -124,6 +185,16 @@ pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: 
         status
     })?;
     core.stored(write.resource, write.namespace, write.name)?;
+    let asked = json::at(&object, &["spec", "expirationSeconds"]).and_then(Value::as_i64);
+    let wrong = match asked {
+        Some(..SECONDS_MIN) => Some("may not specify a duration less than 10 minutes"),
+        Some(seconds) if seconds > SECONDS_MAX => Some("may not specify a duration larger than 2^32 seconds"),
+        _ => None,
+    };
+    if let (Some(seconds), Some(why)) = (asked, wrong) {
+        let error = FieldError::invalid("spec.expirationSeconds", &seconds.into(), why);
+        return Err(Status::invalid(&Target::new("authentication.k8s.io", "TokenRequest"), "", &[error]));
+    }
     let audiences: Vec<String> =
         json::list(&object, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(String::from).collect();
     let seconds =
@@ -161,14 +232,21 @@ fn bound(core: &Core, write: &Write<'_>, object: &Value) -> Result<Option<(Strin
         "Secret" => ("secrets", write.namespace),
         "Node" => ("nodes", ""),
         other => {
-            return Err(Status::bad_request(format!(
-                "cannot bind token for service account to object of type {other}"
-            )));
+            let version = json::text(reference, &["apiVersion"]);
+            let (group, version) = version.split_once('/').unwrap_or(("", version));
+            let text = format!("cannot bind token to object of type {group}/{version}, Kind={other}");
+            return Err(Status::bad_request(text));
         }
     };
     let found =
         core.builtin(storage, namespace, &name).ok_or_else(|| Status::not_found(&Target::new("", storage), &name))?;
     let uid = meta::uid(&found).to_owned();
+    if kind == "Pod" && json::text(&found, &["spec", "serviceAccountName"]) != write.name {
+        return Err(Status::bad_request(format!(
+            "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+            write.name
+        )));
+    }
     let asked = json::text(reference, &["uid"]);
     if !asked.is_empty() && asked != uid {
         let why = format!(

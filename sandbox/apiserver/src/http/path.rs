@@ -24,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) verb: String,
     pub(crate) path: String,
     pub(crate) target: Option<Target>,
+    /// The one name that a list or watch selects; rights to single objects count for it.
+    selected: String,
 }
 
 impl Asked {
@@ -36,7 +38,13 @@ impl Asked {
             Some(target) => verb(method, target, query),
             None => method.as_str().to_lowercase(),
         };
-        Self { verb, path: path.to_owned(), target }
+        let selected = if matches!(verb.as_str(), "list" | "watch" | "deletecollection") {
+            query.get("fieldSelector").split(',').find_map(|term| term.strip_prefix("metadata.name="))
+        } else {
+            None
+        };
+        let selected = selected.map(|name| name.trim_start_matches('=').to_owned()).unwrap_or_default();
+        Self { verb, path: path.to_owned(), target, selected }
     }
 
     /// Returns what access control decides about.
@@ -48,7 +56,7 @@ impl Asked {
                 resource: target.resource.clone(),
                 subresource: target.subresource.clone(),
                 namespace: target.namespace.clone(),
-                name: target.name.clone(),
+                name: if target.name.is_empty() { self.selected.clone() } else { target.name.clone() },
                 path: String::new(),
             },
             None => Attributes { verb: self.verb.clone(), path: self.path.clone(), ..Attributes::default() },

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::field::go;
 use crate::json;
 use crate::schema::{Node, Strategic, any};
 
@@ -34,7 +35,10 @@ fn merge(
         }
         Some("delete") => return Ok(Map::new()),
         Some("merge") | None => {}
-        Some(other) => return Err(format!("unrecognized type: {other}")),
+        Some(other) => {
+            let shown = go::print(&Value::Object(patch.clone()));
+            return Err(format!("unknown patch type: {other} in map: {shown}"));
+        }
     }
     if strategy.replace {
         return Ok(patch.clone());
@@ -105,7 +109,7 @@ fn lists(node: &Node, old: &[Value], new: &[Value], strategy: &Strategic) -> Res
     for item in new {
         let id = item
             .get(key)
-            .ok_or_else(|| format!("map: {} does not contain declared merge key: {key}", json::compact(item)))?;
+            .ok_or_else(|| format!("map: {} does not contain declared merge key: {key}", go::print(item)))?;
         let same = |known: &Value| known.get(key).is_some_and(|known| json::same(known, id));
         match directive(item).as_deref() {
             Some("delete") => kept.retain(|known| !same(known)),

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::field::{FieldError, go};
 use crate::json::{self, Parsed};
 use crate::kinds::{self, Resource};
 use crate::options::FieldValidation;
 use crate::protobuf;
 use crate::schema::{defaults, prune, typed};
 use crate::status::{Result, Status, Target};
-use crate::{field::FieldError, strategy};
+use crate::strategy;
 
 /// How much of a body error texts quote.
 const QUOTED_MAX: usize = 30;
@@ -40,6 +41,14 @@ impl Unreadable {
     /// Says it as the answer to a patch.
     pub(crate) fn of_patch(&self, patched: &Value) -> Status {
         let error = FieldError::invalid_text("patch", &json::compact(patched), self.text());
+        Status::invalid(&Target::new("", ""), "", &[error])
+    }
+}
+
+impl Unreadable {
+    /// Says it as the answer to a strategic merge patch, which quotes the patch alone.
+    pub(crate) fn of_strategic_patch(&self, patch: &Value) -> Status {
+        let error = FieldError::invalid_text("patch", &go::print(patch), self.text());
         Status::invalid(&Target::new("", ""), "", &[error])
     }
 }
@@ -110,6 +119,18 @@ pub(crate) fn check_kind(resource: &Resource, value: &mut Value, bytes: &[u8]) -
 
 /// Checks that a body is of a built-in kind.
 pub(crate) fn expect_kind(value: &mut Value, kind: &str, group: &str, version: &str) -> Result<()> {
+    let text = |key: &str, instead: &str| match json::text(value, &[key]) {
+        "" => instead.to_owned(),
+        sent => sent.to_owned(),
+    };
+    let (sent, sent_version) = (text("kind", kind), text("apiVersion", &kinds::join(group, version)));
+    let short = sent_version.rsplit('/').next().unwrap_or_default().to_owned();
+    foreign(value, kind, group, version)
+        .map_err(|why| Status::bad_request(format!("{sent} in version {short:?} cannot be handled as a {kind}: {why}")))
+}
+
+/// Fills in the kind of a built-in object, or says why another one cannot be taken for it.
+fn foreign(value: &mut Value, kind: &str, group: &str, version: &str) -> std::result::Result<(), String> {
     let wanted = kinds::join(group, version);
     let sent = json::text(value, &["kind"]).to_owned();
     let sent_version = json::text(value, &["apiVersion"]).to_owned();
@@ -133,7 +154,7 @@ pub(crate) fn expect_kind(value: &mut Value, kind: &str, group: &str, version: &
         let scheme = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30";
         format!("no kind {sent:?} is registered for version {sent_version:?} in scheme {scheme:?}")
     };
-    Err(Status::bad_request(format!("{sent} in version {short:?} cannot be handled as a {kind}: {why}")))
+    Err(why)
 }
 
 fn check_custom(resource: &Resource, kind: &str, version: &str, bytes: &[u8]) -> Result<()> {
@@ -150,15 +171,41 @@ fn check_custom(resource: &Resource, kind: &str, version: &str, bytes: &[u8]) ->
     Ok(())
 }
 
-/// Refuses a custom resource of another kind.
+/// Refuses a custom resource of another kind or version.
 pub(crate) fn wrong_kind(resource: &Resource, object: &Value) -> Option<Status> {
-    let kind = json::text(object, &["kind"]);
-    if !resource.is_custom() || kind == resource.kind {
+    let (kind, version) = (json::text(object, &["kind"]), json::text(object, &["apiVersion"]));
+    if !resource.is_custom() {
         return None;
     }
-    let error = FieldError::invalid_text("kind", kind, format!("must be {}", resource.kind));
+    let mut errors = Vec::new();
+    for (field, is, wanted) in [("kind", kind, resource.kind.clone()), ("apiVersion", version, resource.api_version())]
+    {
+        if is != wanted {
+            errors.push(FieldError::invalid_text(field, is, format!("must be {wanted}")));
+        }
+    }
+    let group = version.split_once('/').map_or("", |(group, _)| group);
     let name = crate::meta::name(object);
-    Some(Status::invalid(&Target::new(&resource.group, kind), name, &[error]))
+    (!errors.is_empty()).then(|| Status::invalid(&Target::new(group, kind), name, &errors))
+}
+
+/// Gives a built-in object its kind, whatever a patch made of it.
+pub(crate) fn as_kind(resource: &Resource, object: &mut Value) {
+    if !resource.is_custom() {
+        json::set(object, &["kind"], resource.kind.as_str().into());
+        json::set(object, &["apiVersion"], resource.api_version().into());
+    }
+}
+
+/// Checks that a patched object still is of its kind.
+pub(crate) fn patched_kind(resource: &Resource, object: &mut Value) -> std::result::Result<(), Unreadable> {
+    if !resource.is_custom() {
+        return foreign(object, &resource.kind, &resource.group, &resource.version).map_err(Unreadable::Type);
+    }
+    if json::text(object, &["kind"]).is_empty() {
+        return Err(Unreadable::Type(format!("Object 'Kind' is missing in '{}'", json::compact(object))));
+    }
+    Ok(())
 }
 
 /// Reads an object as its kind does: fields that the schema does not have are dropped, defaults filled in.

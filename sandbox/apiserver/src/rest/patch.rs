@@ -11,7 +11,7 @@ use crate::kinds::Resource;
 use crate::meta;
 use crate::options::FieldValidation;
 use crate::patch::{self, Kind};
-use crate::schema::Place;
+use crate::schema::{Place, typed};
 use crate::status::{Result, Status};
 
 /// Patches an object, or creates it where an apply finds none.
@@ -23,7 +23,7 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind
             let Value::Array(operations) = operations.value else {
                 return Err(not_decoded("cannot unmarshal object into Go value of type jsonpatch.Patch"));
             };
-            change(core, write, Vec::new(), &move |target| {
+            change(core, write, Vec::new(), None, &move |target| {
                 let mut out = target.clone();
                 patch::apply_json(&mut out, &operations).map_err(|_| {
                     Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
@@ -42,15 +42,15 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind
                 )));
             };
             let resource = std::sync::Arc::clone(write.resource);
-            change(core, write, duplicates, &move |target| merged(&resource, kind, target, &value)).await
+            let shown = (kind == Kind::Strategic).then(|| value.clone());
+            change(core, write, duplicates, shown, &move |target| merged(&resource, kind, target, &value)).await
         }
     }
 }
 
 fn merged(resource: &Resource, kind: Kind, target: &Value, value: &Value) -> Result<Value> {
     if let (Kind::Strategic, Value::Object(map)) = (kind, value) {
-        return patch::apply_strategic(resource.node(), target, map)
-            .map_err(|error| Status::new(422, "Invalid", error).with_empty_details());
+        return patch::apply_strategic(resource.node(), target, map).map_err(Status::unforeseen);
     }
     let mut out = target.clone();
     patch::apply_merge(&mut out, value);
@@ -69,14 +69,26 @@ async fn change(
     core: &Core,
     write: &Write<'_>,
     duplicates: Vec<String>,
+    strategic: Option<Value>,
     patched: &(dyn Fn(&Value) -> Result<Value> + Send + Sync),
 ) -> Result<Outcome> {
     update::change(core, write, &mut |live| {
         let mut object = patched(live)?;
         let shown = object.clone();
+        let refuse = |error: decode::Unreadable| match &strategic {
+            Some(patch) => error.of_strategic_patch(patch),
+            None => error.of_patch(&shown),
+        };
+        if strategic.is_some() {
+            decode::as_kind(write.resource, &mut object);
+            if let Some(why) = typed::unconvertible(write.resource.node(), &object) {
+                return Err(refuse(decode::Unreadable::Type(why)));
+            }
+        }
+        decode::patched_kind(write.resource, &mut object).map_err(refuse)?;
         let mut warnings = Vec::new();
         decode::admit(write.resource, &mut object, &duplicates, write.options.validation, &mut warnings)
-            .map_err(|error| error.of_patch(&shown))?;
+            .map_err(refuse)?;
         if let Some(status) = decode::wrong_kind(write.resource, &object) {
             return Err(status);
         }

@@ -80,6 +80,10 @@ pub(crate) fn get(core: &Core, resource: &Resource, namespace: &str, name: &str)
 pub(crate) async fn replace(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let mut value = decode::body(bytes, content_type, "Scale")?.value;
     decode::expect_kind(&mut value, "Scale", "autoscaling", "v1")?;
+    if let Err(why) = read(&mut value) {
+        return Err(decode::Unreadable::Type(why).of_body("Scale", "v1"));
+    }
+    named(write, &value)?;
     set(core, write, &|_| Ok(value.clone())).await
 }
 
@@ -99,9 +103,25 @@ pub(crate) async fn patch(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Ki
             })?,
             _ => patch::apply_merge(&mut out, &value),
         }
+        let shown = out.clone();
+        read(&mut out).map_err(|why| decode::Unreadable::Type(why).of_patch(&shown))?;
+        named(write, &out)?;
         Ok(out)
     })
     .await
+}
+
+/// Reads a scale as its type does.
+fn read(value: &mut Value) -> std::result::Result<(), String> {
+    match crate::kinds::node_of("autoscaling/v1", "Scale") {
+        Some(node) => crate::schema::typed::read(node, value, &mut Vec::new()),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a scale is that of the object of the path.
+fn named(write: &Write<'_>, scale: &Value) -> Result<()> {
+    update::check_place(write, &mut scale.clone())
 }
 
 async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> {

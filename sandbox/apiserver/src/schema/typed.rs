@@ -195,6 +195,44 @@ fn go_type(node: &Node) -> String {
     }
 }
 
+/// Says why a patched object cannot be converted to its type, as a strategic merge patch tells it.
+pub(crate) fn unconvertible(node: &Node, value: &Value) -> Option<String> {
+    let kind = match value {
+        Value::Null => return None,
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    };
+    let scalar = || match value {
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        _ => kind,
+    };
+    match (node.shape, value) {
+        (Shape::Object, Value::Object(map)) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            keys.into_iter().find_map(|key| unconvertible(Place::of(node).field(key)?.node, &map[key]))
+        }
+        (Shape::Object, _) if node.is_struct() => Some(format!("cannot restore struct from: {kind}")),
+        (Shape::Object, _) => Some(format!("cannot restore map from {kind}")),
+        (Shape::Array, Value::Array(items)) => {
+            let inner = Place::of(node).items();
+            items.iter().find_map(|item| unconvertible(inner.node, item))
+        }
+        (Shape::Array, _) => Some(format!("cannot restore slice from {kind}")),
+        (Shape::String, Value::String(_))
+        | (Shape::Integer | Shape::Number, Value::Number(_))
+        | (Shape::Boolean, Value::Bool(_))
+        | (Shape::IntOrString | Shape::Any, _) => None,
+        (Shape::String, _) if !node.format.is_empty() || !node.name.is_empty() => None,
+        _ => Some(format!("cannot convert {} to {}", scalar(), go_type(node))),
+    }
+}
+
 /// Brings an object into the form in which the real server writes it: zero values that its types leave out are left
 /// out, structs and fields that they always write are there.
 pub(crate) fn normalise(node: &Node, value: &mut Value) {

@@ -1,5 +1,6 @@
 //! Which columns the tables of each kind have, and what stands in them.
 
+mod others;
 mod pods;
 mod workloads;
 
@@ -122,7 +123,7 @@ fn builtin(resource: &Resource) -> &'static [Column] {
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations" | "mutatingwebhookconfigurations") => {
             WEBHOOKS
         }
-        _ => DEFAULT,
+        (group, plural) => others::of(group, plural).unwrap_or(DEFAULT),
     }
 }
 
@@ -285,16 +286,22 @@ fn event_source(object: &Value, _: Timestamp) -> Value {
     if host.is_empty() { component.into() } else { format!("{component}, {host}").into() }
 }
 
+/// Abbreviates ways of access.
+fn modes(list: &[Value]) -> Value {
+    let short = |mode: &Value| match mode.as_str().unwrap_or_default() {
+        "ReadWriteOncePod" => "RWOP".to_owned(),
+        "ReadOnlyMany" => "ROX".to_owned(),
+        "ReadWriteMany" => "RWX".to_owned(),
+        other => other.chars().filter(char::is_ascii_uppercase).collect(),
+    };
+    list.iter().map(short).collect::<Vec<_>>().join(",").into()
+}
+
 const CLAIMS: &[Column] = &[
     Column("Status", "string", 0, |o, _| json::text(o, &["status", "phase"]).into()),
     Column("Volume", "string", 0, |o, _| json::text(o, &["spec", "volumeName"]).into()),
     Column("Capacity", "string", 0, |o, _| json::text(o, &["status", "capacity", "storage"]).into()),
-    Column("Access Modes", "string", 0, |o, _| {
-        let short = |mode: &Value| {
-            mode.as_str().unwrap_or_default().chars().filter(char::is_ascii_uppercase).collect::<String>()
-        };
-        json::list(o, &["status", "accessModes"]).iter().map(short).collect::<Vec<_>>().join(",").into()
-    }),
+    Column("Access Modes", "string", 0, |o, _| modes(json::list(o, &["status", "accessModes"]))),
     Column("StorageClass", "string", 0, |o, _| json::text(o, &["spec", "storageClassName"]).into()),
     Column("VolumeAttributesClass", "string", 0, |_, _| "<unset>".into()),
     AGE,

@@ -15,6 +15,12 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
 
 fn rules(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
+    if object.get("aggregationRule").is_some_and(Value::is_object)
+        && json::list(object, &["aggregationRule", "clusterRoleSelectors"]).is_empty()
+    {
+        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        out.push(FieldError::required("aggregationRule.clusterRoleSelectors", detail));
+    }
     for (index, rule) in json::list(object, &["rules"]).iter().enumerate() {
         let at = format!("rules[{index}]");
         if json::list(rule, &["verbs"]).is_empty() {
@@ -23,6 +29,10 @@ fn rules(resource: &Resource, object: &Value) -> Vec<FieldError> {
         if !json::list(rule, &["nonResourceURLs"]).is_empty() {
             if resource.namespaced {
                 let detail = "namespaced rules cannot apply to non-resource URLs";
+                out.push(FieldError::invalid(format!("{at}.nonResourceURLs"), &rule["nonResourceURLs"], detail));
+            }
+            if ["apiGroups", "resources", "resourceNames"].iter().any(|key| !json::list(rule, &[key]).is_empty()) {
+                let detail = "rules cannot apply to both regular resources and non-resource URLs";
                 out.push(FieldError::invalid(format!("{at}.nonResourceURLs"), &rule["nonResourceURLs"], detail));
             }
             continue;
@@ -61,6 +71,16 @@ fn bindings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<Fie
         let kind = json::text(subject, &["kind"]);
         if kind == "ServiceAccount" && !resource.namespaced && json::text(subject, &["namespace"]).is_empty() {
             out.push(FieldError::required(format!("{at}.namespace"), ""));
+        }
+        let group = json::text(subject, &["apiGroup"]);
+        let home = if kind == "ServiceAccount" { "" } else { "rbac.authorization.k8s.io" };
+        if matches!(kind, "Group" | "ServiceAccount" | "User") && group != home {
+            out.push(FieldError::not_supported(format!("{at}.apiGroup"), &Value::from(group), &[home]));
+        }
+        let name = json::text(subject, &["name"]);
+        if kind == "ServiceAccount" && !name.is_empty() {
+            let errors = crate::names::subdomain(name).into_iter();
+            out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.name"), name, error)));
         }
         let known = ["Group", "ServiceAccount", "User"];
         if !known.contains(&kind) {

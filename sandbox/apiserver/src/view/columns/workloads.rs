@@ -12,7 +12,13 @@ fn number(object: &Value, path: &[&str]) -> i64 {
 }
 
 fn containers(object: &Value, key: &str) -> Value {
-    let list = json::list(object, &["spec", "template", "spec", "containers"]);
+    containers_of(object, &["spec", "template"], key)
+}
+
+/// Lists something of the containers of a template.
+pub(super) fn containers_of(object: &Value, template: &[&str], key: &str) -> Value {
+    let template = json::at(object, template).unwrap_or(&Value::Null);
+    let list = json::list(template, &["spec", "containers"]);
     list.iter().map(|container| json::text(container, &[key])).collect::<Vec<_>>().join(",").into()
 }
 
@@ -37,6 +43,16 @@ pub(super) const DEPLOYMENTS: &[Column] = &[
     CONTAINERS,
     IMAGES,
     SELECTOR,
+];
+
+pub(super) const CONTROLLERS: &[Column] = &[
+    Column("Desired", "integer", 0, |o, _| number(o, &["spec", "replicas"]).into()),
+    Column("Current", "integer", 0, |o, _| number(o, &["status", "replicas"]).into()),
+    Column("Ready", "integer", 0, |o, _| number(o, &["status", "readyReplicas"]).into()),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    Column("Selector", "string", 1, |o, _| labels(json::at(o, &["spec", "selector"]))),
 ];
 
 pub(super) const REPLICA_SETS: &[Column] = &[
@@ -115,4 +131,7 @@ pub(super) const CRON_JOBS: &[Column] = &[
         if text.is_empty() { NONE.into() } else { or(&ago(text, now), UNKNOWN) }
     }),
     AGE,
+    Column("Containers", "string", 1, |o, _| containers_of(o, &["spec", "jobTemplate", "spec", "template"], "name")),
+    Column("Images", "string", 1, |o, _| containers_of(o, &["spec", "jobTemplate", "spec", "template"], "image")),
+    Column("Selector", "string", 1, |o, _| labels(json::at(o, &["spec", "jobTemplate", "spec", "selector"]))),
 ];

@@ -1,0 +1,293 @@
+//! The columns of kinds that are seldom looked at.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{AGE, Column, NONE, UNKNOWN, created, labels, or};
+use crate::json;
+
+const UNSET: &str = "<unset>";
+/// How many items a cell lists.
+const SHOWN_MAX: usize = 3;
+
+/// Returns the columns of a kind.
+pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
+    Some(match (group, plural) {
+        ("", "replicationcontrollers") => super::workloads::CONTROLLERS,
+        ("", "resourcequotas") => QUOTAS,
+        ("", "limitranges") => &[Column("Created At", "string", 0, created)],
+        ("", "persistentvolumes") => VOLUMES,
+        ("", "podtemplates") => TEMPLATES,
+        ("apps", "controllerrevisions") => REVISIONS,
+        ("autoscaling", "horizontalpodautoscalers") => AUTOSCALERS,
+        ("certificates.k8s.io", "certificatesigningrequests") => REQUESTS,
+        ("discovery.k8s.io", "endpointslices") => SLICES,
+        ("networking.k8s.io", "ingressclasses") => INGRESS_CLASSES,
+        ("networking.k8s.io", "networkpolicies") => NETWORK_POLICIES,
+        ("networking.k8s.io", "servicecidrs") => CIDRS,
+        ("node.k8s.io", "runtimeclasses") => RUNTIMES,
+        ("storage.k8s.io", "csidrivers") => DRIVERS,
+        ("storage.k8s.io", "csinodes") => {
+            &[Column("Drivers", "integer", 0, |o, _| json::list(o, &["spec", "drivers"]).len().into()), AGE]
+        }
+        ("storage.k8s.io", "volumeattachments") => ATTACHMENTS,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => POLICIES,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => MUTATIONS,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings") => {
+            POLICY_BINDINGS
+        }
+        ("apiregistration.k8s.io", "apiservices") => SERVICES,
+        _ => return None,
+    })
+}
+
+fn text(object: &Value, path: &[&str]) -> Value {
+    json::text(object, path).into()
+}
+
+const QUOTAS: &[Column] = &[
+    Column("Request", "string", 0, |o, _| amounts(o, false)),
+    Column("Limit", "string", 0, |o, _| amounts(o, true)),
+    AGE,
+];
+
+fn amounts(object: &Value, limits: bool) -> Value {
+    let hard = json::at(object, &["status", "hard"]).and_then(Value::as_object);
+    let mut keys: Vec<&String> = hard.into_iter().flatten().map(|(key, _)| key).collect();
+    keys.retain(|key| key.starts_with("limits.") == limits);
+    keys.sort();
+    let one = |key: &String| {
+        let of = |part: &str| json::text(object, &["status", part, key]).to_owned();
+        let used = of("used");
+        format!("{key}: {}/{}", if used.is_empty() { "0" } else { &used }, of("hard"))
+    };
+    keys.into_iter().map(one).collect::<Vec<_>>().join(", ").into()
+}
+
+const VOLUMES: &[Column] = &[
+    Column("Capacity", "string", 0, |o, _| text(o, &["spec", "capacity", "storage"])),
+    Column("Access Modes", "string", 0, |o, _| super::modes(json::list(o, &["spec", "accessModes"]))),
+    Column("Reclaim Policy", "string", 0, |o, _| text(o, &["spec", "persistentVolumeReclaimPolicy"])),
+    Column("Status", "string", 0, |o, _| match json::text(o, &["metadata", "deletionTimestamp"]) {
+        "" => text(o, &["status", "phase"]),
+        _ => "Terminating".into(),
+    }),
+    Column("Claim", "string", 0, |o, _| match json::at(o, &["spec", "claimRef"]) {
+        Some(claim) => format!("{}/{}", json::text(claim, &["namespace"]), json::text(claim, &["name"])).into(),
+        None => "".into(),
+    }),
+    Column("StorageClass", "string", 0, |o, _| text(o, &["spec", "storageClassName"])),
+    Column("VolumeAttributesClass", "string", 0, |o, _| {
+        or(json::text(o, &["spec", "volumeAttributesClassName"]), UNSET)
+    }),
+    Column("Reason", "string", 0, |o, _| text(o, &["status", "reason"])),
+    AGE,
+    Column("VolumeMode", "string", 1, |o, _| or(json::text(o, &["spec", "volumeMode"]), UNSET)),
+];
+
+const TEMPLATES: &[Column] = &[
+    Column("Containers", "string", 0, |o, _| super::workloads::containers_of(o, &["template"], "name")),
+    Column("Images", "string", 0, |o, _| super::workloads::containers_of(o, &["template"], "image")),
+    Column("Pod Labels", "string", 0, |o, _| labels(json::at(o, &["template", "metadata", "labels"]))),
+];
+
+const REVISIONS: &[Column] = &[
+    Column("Controller", "string", 0, |o, _| {
+        let owner = json::list(o, &["metadata", "ownerReferences"]).iter().find(|owner| owner["controller"] == true);
+        let Some(owner) = owner else { return NONE.into() };
+        let group = json::text(owner, &["apiVersion"]).split_once('/').map_or("", |(group, _)| group);
+        let kind = json::text(owner, &["kind"]).to_lowercase();
+        let dot = if group.is_empty() { "" } else { "." };
+        format!("{kind}{dot}{group}/{}", json::text(owner, &["name"])).into()
+    }),
+    Column("Revision", "integer", 0, |o, _| o["revision"].clone()),
+    AGE,
+];
+
+const AUTOSCALERS: &[Column] = &[
+    Column("Reference", "string", 0, |o, _| {
+        let target = |key: &str| json::text(o, &["spec", "scaleTargetRef", key]);
+        format!("{}/{}", target("kind"), target("name")).into()
+    }),
+    Column("Targets", "string", 0, targets),
+    Column("MinPods", "string", 0, |o, _| match json::at(o, &["spec", "minReplicas"]) {
+        Some(count) => count.to_string().into(),
+        None => UNSET.into(),
+    }),
+    Column("MaxPods", "string", 0, |o, _| json::at(o, &["spec", "maxReplicas"]).cloned().unwrap_or(0.into())),
+    Column("Replicas", "string", 0, |o, _| json::at(o, &["status", "currentReplicas"]).cloned().unwrap_or(0.into())),
+    AGE,
+];
+
+fn targets(object: &Value, _: Timestamp) -> Value {
+    let old = json::at(object, &["spec", "targetCPUUtilizationPercentage"]);
+    if let Some(share) = old {
+        return format!("cpu: {UNKNOWN}/{share}%").into();
+    }
+    let one = |metric: &Value| {
+        let resource = &metric["resource"];
+        let name = json::text(resource, &["name"]);
+        match json::at(resource, &["target", "averageUtilization"]) {
+            Some(share) => format!("{name}: {UNKNOWN}/{share}%"),
+            None => format!("{name}: {UNKNOWN}/{}", json::text(resource, &["target", "averageValue"])),
+        }
+    };
+    let shown: Vec<String> = json::list(object, &["spec", "metrics"]).iter().map(one).collect();
+    or(&shown.join(", "), NONE)
+}
+
+const REQUESTS: &[Column] = &[
+    AGE,
+    Column("SignerName", "string", 0, |o, _| text(o, &["spec", "signerName"])),
+    Column("Requestor", "string", 0, |o, _| text(o, &["spec", "username"])),
+    Column("RequestedDuration", "string", 0, |o, _| match json::at(o, &["spec", "expirationSeconds"]) {
+        Some(seconds) => crate::time::human(seconds.as_i64().unwrap_or(0)).into(),
+        None => NONE.into(),
+    }),
+    Column("Condition", "string", 0, |o, _| {
+        let conditions = json::list(o, &["status", "conditions"]);
+        let has = |kind: &str| conditions.iter().any(|condition| condition["type"] == kind);
+        let mut out = match (has("Denied"), has("Approved")) {
+            (true, _) => "Denied",
+            (false, true) => "Approved",
+            _ => "Pending",
+        }
+        .to_owned();
+        if has("Failed") {
+            out.push_str(",Failed");
+        }
+        if !json::text(o, &["status", "certificate"]).is_empty() {
+            out.push_str(",Issued");
+        }
+        out.into()
+    }),
+];
+
+/// Lists a few items and how many more there are.
+fn few(items: &[String]) -> Value {
+    if items.is_empty() {
+        return UNSET.into();
+    }
+    let mut out = items[..items.len().min(SHOWN_MAX)].join(",");
+    if items.len() > SHOWN_MAX {
+        out.push_str(&format!(" + {} more...", items.len() - SHOWN_MAX));
+    }
+    out.into()
+}
+
+const SLICES: &[Column] = &[
+    Column("AddressType", "string", 0, |o, _| o["addressType"].clone()),
+    Column("Ports", "string", 0, |o, _| {
+        let ports = json::list(o, &["ports"]).iter();
+        few(&ports.map(|port| port.get("port").map_or("*".to_owned(), Value::to_string)).collect::<Vec<_>>())
+    }),
+    Column("Endpoints", "string", 0, |o, _| {
+        let all = json::list(o, &["endpoints"]).iter().flat_map(|endpoint| json::list(endpoint, &["addresses"]));
+        few(&all.filter_map(Value::as_str).map(String::from).collect::<Vec<_>>())
+    }),
+    AGE,
+];
+
+const INGRESS_CLASSES: &[Column] = &[
+    Column("Controller", "string", 0, |o, _| text(o, &["spec", "controller"])),
+    Column("Parameters", "string", 0, |o, _| match json::at(o, &["spec", "parameters"]) {
+        Some(parameters) => {
+            let of = |key: &str| json::text(parameters, &[key]);
+            let dot = if of("apiGroup").is_empty() { "" } else { "." };
+            format!("{}{dot}{}/{}", of("kind"), of("apiGroup"), of("name")).into()
+        }
+        None => NONE.into(),
+    }),
+    AGE,
+];
+
+const NETWORK_POLICIES: &[Column] =
+    &[Column("Pod-Selector", "string", 0, |o, _| labels(json::at(o, &["spec", "podSelector", "matchLabels"]))), AGE];
+
+const CIDRS: &[Column] = &[
+    Column("CIDRs", "string", 0, |o, _| {
+        let cidrs = json::list(o, &["spec", "cidrs"]).iter().filter_map(Value::as_str);
+        cidrs.collect::<Vec<_>>().join(",").into()
+    }),
+    AGE,
+];
+
+const RUNTIMES: &[Column] = &[Column("Handler", "string", 0, |o, _| o["handler"].clone()), AGE];
+
+fn switch(object: &Value, key: &str) -> Value {
+    json::at(object, &["spec", key]).and_then(Value::as_bool).unwrap_or(false).into()
+}
+
+const DRIVERS: &[Column] = &[
+    Column("AttachRequired", "boolean", 0, |o, _| switch(o, "attachRequired")),
+    Column("PodInfoOnMount", "boolean", 0, |o, _| switch(o, "podInfoOnMount")),
+    Column("StorageCapacity", "boolean", 0, |o, _| switch(o, "storageCapacity")),
+    Column("TokenRequests", "string", 0, |o, _| {
+        let all = json::list(o, &["spec", "tokenRequests"]).iter().map(|one| json::text(one, &["audience"]));
+        or(&all.collect::<Vec<_>>().join(","), UNSET)
+    }),
+    Column("RequiresRepublish", "boolean", 0, |o, _| switch(o, "requiresRepublish")),
+    Column("Modes", "string", 0, |o, _| {
+        let modes = json::list(o, &["spec", "volumeLifecycleModes"]).iter().filter_map(Value::as_str);
+        or(&modes.collect::<Vec<_>>().join(","), NONE)
+    }),
+    AGE,
+];
+
+const ATTACHMENTS: &[Column] = &[
+    Column("Attacher", "string", 0, |o, _| text(o, &["spec", "attacher"])),
+    Column("PV", "string", 0, |o, _| text(o, &["spec", "source", "persistentVolumeName"])),
+    Column("Node", "string", 0, |o, _| text(o, &["spec", "nodeName"])),
+    Column("Attached", "boolean", 0, |o, _| {
+        json::at(o, &["status", "attached"]).and_then(Value::as_bool).unwrap_or(false).into()
+    }),
+    AGE,
+];
+
+fn param_kind(object: &Value, _: Timestamp) -> Value {
+    match json::at(object, &["spec", "paramKind"]) {
+        Some(kind) => format!("{}/{}", json::text(kind, &["apiVersion"]), json::text(kind, &["kind"])).into(),
+        None => UNSET.into(),
+    }
+}
+
+const POLICIES: &[Column] = &[
+    Column("Validations", "integer", 0, |o, _| json::list(o, &["spec", "validations"]).len().into()),
+    Column("ParamKind", "string", 0, param_kind),
+    AGE,
+];
+const MUTATIONS: &[Column] = &[
+    Column("Mutations", "integer", 0, |o, _| json::list(o, &["spec", "mutations"]).len().into()),
+    Column("ParamKind", "string", 0, param_kind),
+    AGE,
+];
+const POLICY_BINDINGS: &[Column] = &[
+    Column("PolicyName", "string", 0, |o, _| text(o, &["spec", "policyName"])),
+    Column("ParamRef", "string", 0, |o, _| match json::at(o, &["spec", "paramRef"]) {
+        None => UNSET.into(),
+        Some(reference) => match (json::text(reference, &["namespace"]), json::text(reference, &["name"])) {
+            ("", "") => "*/*".into(),
+            ("", name) => format!("*/{name}").into(),
+            (namespace, name) => format!("{namespace}/{name}").into(),
+        },
+    }),
+    AGE,
+];
+
+const SERVICES: &[Column] = &[
+    Column("Service", "string", 0, |o, _| match json::at(o, &["spec", "service"]) {
+        Some(service) => format!("{}/{}", json::text(service, &["namespace"]), json::text(service, &["name"])).into(),
+        None => "Local".into(),
+    }),
+    Column("Available", "string", 0, |o, _| {
+        let found = json::list(o, &["status", "conditions"]).iter().find(|condition| condition["type"] == "Available");
+        match found {
+            Some(condition) if condition["status"] == "True" => "True".into(),
+            Some(condition) => {
+                format!("{} ({})", json::text(condition, &["status"]), json::text(condition, &["reason"])).into()
+            }
+            None => "Unknown".into(),
+        }
+    }),
+    AGE,
+];
