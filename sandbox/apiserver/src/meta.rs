@@ -14,7 +14,7 @@ const GENERATE_PREFIX_MAX: usize = 58;
 /// Letters of generated names: none that could spell a word or be misread.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Finalizers without a domain that are known.
-const FINALIZERS: [&str; 3] = ["orphan", "foregroundDeletion", "kubernetes"];
+pub(crate) const FINALIZERS: [&str; 3] = ["orphan", "foregroundDeletion", "kubernetes"];
 
 /// Returns the object's name.
 pub(crate) fn name(object: &Value) -> &str {

@@ -1,9 +1,13 @@
 //! What is done to pods through paths of their own: binding to a node, eviction.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::core::Core;
+use crate::field::FieldError;
 use crate::json;
+use crate::kinds::Resource;
 use crate::meta;
 use crate::options::DeleteOptions;
 use crate::rest::update::{self, Proposal};
@@ -22,7 +26,21 @@ fn done() -> Outcome {
 pub(crate) async fn bind(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let mut binding = decode::body(bytes, content_type, "Binding")?.value;
     decode::expect_kind(&mut binding, "Binding", "", "v1")?;
+    let mut errors = Vec::new();
+    let kind = json::text(&binding, &["target", "kind"]);
+    if !matches!(kind, "" | "Node") {
+        errors.push(FieldError::not_supported("target.kind", &Value::from(kind), &["Node", "<empty>"]));
+    }
     let node = json::text(&binding, &["target", "name"]).to_owned();
+    if node.is_empty() {
+        errors.push(FieldError::required("target.name", ""));
+    }
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    match texts.as_slice() {
+        [] => {}
+        [one] => return Err(Status::unforeseen(one)),
+        many => return Err(Status::unforeseen(format!("[{}]", many.join(", ")))),
+    }
     let now = core.now();
     update::change(core, write, &mut |live| {
         let bound = json::text(live, &["spec", "nodeName"]);
@@ -46,10 +64,28 @@ pub(crate) async fn bind(core: &Core, write: &Write<'_>, bytes: &[u8], content_t
     Ok(done())
 }
 
+/// Binds the pod that a binding itself names: the path of before pods had one of their own.
+pub(crate) async fn bind_named(
+    core: &Core,
+    write: &Write<'_>,
+    pods: &Arc<Resource>,
+    bytes: &[u8],
+    content_type: &str,
+) -> Result<Outcome> {
+    let binding = decode::body(bytes, content_type, "Binding")?.value;
+    let name = meta::name(&binding).to_owned();
+    let write = Write { resource: pods, name: &name, subresource: "binding", options: write.options.clone(), ..*write };
+    bind(core, &write, bytes, content_type).await
+}
+
 /// Deletes a pod where its disruption budgets allow it.
 pub(crate) async fn evict(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let mut eviction = decode::body(bytes, content_type, "Eviction")?.value;
     decode::expect_kind(&mut eviction, "Eviction", "policy", "v1")?;
+    let named = meta::name(&eviction);
+    if !named.is_empty() && named != write.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     let pod = serve::served(write.resource, &*core.stored(write.resource, write.namespace, write.name)?);
     let options = DeleteOptions::parse(&crate::options::Query::default(), eviction.get("deleteOptions"))?;
     if guarded(&pod) {

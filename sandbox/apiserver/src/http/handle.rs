@@ -386,6 +386,11 @@ impl Call<'_> {
             }
             ("", "token") => reviews::token(self.core, write, bytes, content_type),
             ("", "binding") => crate::pods::bind(self.core, write, bytes, content_type).await,
+            ("", "") if write.resource.is("", "Binding") => {
+                let kinds = self.core.registry.now();
+                let pods = kinds.find("", "v1", "pods").ok_or_else(Status::no_resource)?;
+                crate::pods::bind_named(self.core, write, &pods, bytes, content_type).await
+            }
             ("", "eviction") => crate::pods::evict(self.core, write, bytes, content_type).await,
             (_, "") => create::from_body(self.core, write, bytes, content_type).await,
             _ => Err(Status::method_not_allowed()),
@@ -411,6 +416,7 @@ impl Call<'_> {
                     .value,
             )
         };
+        let body = body.map(crate::rest::decode::delete_options).transpose()?;
         DeleteOptions::parse(self.query, body.as_ref())
     }
 
@@ -433,7 +439,7 @@ impl Call<'_> {
     ) -> Result<Answer> {
         let options = self.delete_options(bytes)?;
         let selection = self.selection(resource, target)?;
-        let listed = list::list(self.core, resource, &selection, &ListOptions::default()).await?;
+        let listed = list::list(self.core, resource, &selection, &ListOptions::parse(self.query, false)?).await?;
         for object in &listed.items {
             let write = Write {
                 resource,

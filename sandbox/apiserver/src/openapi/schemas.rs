@@ -44,6 +44,9 @@ pub(super) fn of(resources: &[Arc<Resource>]) -> Value {
             }
         }
         if let Some(schema) = out.get_mut(&own) {
+            if !resource.is_custom() {
+                without_required_metadata(schema);
+            }
             schema["x-kubernetes-group-version-kind"] = json!([kind_of(resource)]);
         }
         out.insert(format!("{own}List"), list(resource, &own));
@@ -68,25 +71,32 @@ fn list(resource: &Resource, item: &str) -> Value {
 }
 
 fn custom_schema(schema: &Value) -> Value {
+    const EXAMPLE: &str = "io.k8s.api.core.v1.ConfigMap";
+    let described = builtin::described(EXAMPLE).and_then(|mut all| all.remove(EXAMPLE)).unwrap_or_default();
+    // What every object has is described as it is for built-in kinds.
+    let text = |key: &str| described["properties"][key]["description"].clone();
     let mut out = schema.clone();
     if let Some(fields) = out.get_mut("properties").and_then(Value::as_object_mut) {
-        fields.insert(
-            "apiVersion".to_owned(),
-            json!({"type": "string", "description":
-            "APIVersion defines the versioned schema of this representation of an object."}),
-        );
-        fields.insert(
-            "kind".to_owned(),
-            json!({"type": "string", "description":
-            "Kind is a string value representing the REST resource this object represents."}),
-        );
-        fields.insert(
-            "metadata".to_owned(),
-            json!({"description": "Standard object's metadata.",
-            "allOf": [{"$ref": format!("#/components/schemas/{OBJECT_META}")}]}),
-        );
+        for key in ["apiVersion", "kind"] {
+            fields.insert(key.to_owned(), json!({"type": "string", "description": text(key)}));
+        }
+        let meta = json!({
+            "description": text("metadata"), "allOf": [{"$ref": format!("#/components/schemas/{OBJECT_META}")}],
+        });
+        fields.insert("metadata".to_owned(), meta);
     }
     out
+}
+
+/// The crate says of its own kinds that they need metadata; the documents do not.
+fn without_required_metadata(schema: &mut Value) {
+    let Some(Value::Array(required)) = schema.get_mut("required") else { return };
+    required.retain(|name| name != "metadata");
+    if required.is_empty()
+        && let Value::Object(map) = schema
+    {
+        map.shift_remove("required");
+    }
 }
 
 /// Brings a schema of the crate into the form of the documents and adds what the tables know.

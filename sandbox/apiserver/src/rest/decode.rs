@@ -96,15 +96,43 @@ pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parse
         }
     };
     if !parsed.value.is_object() {
-        let got = json::type_name(&parsed.value);
-        let got = if got == "integer" { "number" } else { got };
-        let why = format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {got} into Go value of type struct {{ \
-             APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-        );
+        let why = format!("couldn't get version/kind; json parse error: {}", not_object(&parsed.value));
         return Err(unrecognized(kind, &why, bytes));
     }
     Ok(parsed)
+}
+
+/// Reads the body of a delete.
+pub(crate) fn delete_options(mut value: Value) -> Result<Value> {
+    const SCHEME: &str = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
+    if !value.is_object() {
+        let why = format!("couldn't get version/kind; json parse error: {}", not_object(&value));
+        return Err(Status::bad_request(why));
+    }
+    let kind = json::text(&value, &["kind"]).to_owned();
+    let version = json::text(&value, &["apiVersion"]).to_owned();
+    let known = version.is_empty()
+        || version == "meta.k8s.io/v1"
+        || kinds::builtins().iter().any(|resource| resource.api_version() == version);
+    if !matches!(kind.as_str(), "" | "DeleteOptions") || !known {
+        let kind = if kind.is_empty() { "DeleteOptions" } else { &kind };
+        let text = format!("no kind {kind:?} is registered for version {version:?} in scheme {SCHEME:?}");
+        return Err(Status::bad_request(text));
+    }
+    if let Some(node) = kinds::node_of("meta.k8s.io/v1", "DeleteOptions") {
+        typed::read(node, &mut value, &mut Vec::new()).map_err(Status::bad_request)?;
+    }
+    Ok(value)
+}
+
+/// Says that a body is no object.
+fn not_object(value: &Value) -> String {
+    let got = json::type_name(value);
+    let got = if got == "integer" { "number" } else { got };
+    format!(
+        "json: cannot unmarshal {got} into Go value of type struct {{ APIVersion string \
+         \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    )
 }
 
 /// Checks that a body is of the kind that the path names, and fills in what built-in kinds may leave out.

@@ -56,12 +56,29 @@ pub(crate) async fn one(core: &Core, write: &Write<'_>, options: &DeleteOptions)
             let why = "this namespace may not be deleted";
             return Err(Status::forbidden(&resource.target(), write.name, why));
         }
-        let warnings = admission::validate(core, write, Operation::Delete, Some(&live), None).await?;
+        let mut warnings = admission::validate(core, write, Operation::Delete, Some(&live), None).await?;
+        let mut options = options.clone();
+        if options.propagation.is_none() && orphans(resource, &live) {
+            options.propagation = Some(Propagation::Orphan);
+            if resource.kind == "Job" {
+                warnings.push(ORPHANS.to_owned());
+            }
+        }
+        let options = &options;
         if let Some(deleted) = step(core, write, &stored, live, options) {
             return Ok(Deleted { warnings, ..deleted });
         }
     }
     Err(Status::modified(&resource.target(), write.name))
+}
+
+const ORPHANS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to \
+                       remove them or set propagationPolicy=Orphan to suppress this warning";
+
+/// Tells kinds whose dependents stay unless a delete says otherwise, as they did before there was a choice.
+fn orphans(resource: &Resource, live: &Value) -> bool {
+    let known = meta::finalizers(live).iter().any(|name| *name == ORPHAN || *name == FOREGROUND);
+    !known && (resource.is("batch", "Job") || resource.is("", "ReplicationController"))
 }
 
 fn preconditions(resource: &Resource, stored: &Stored, live: &Value, options: &DeleteOptions) -> Result<()> {
@@ -165,7 +182,10 @@ fn grace_seconds(resource: &Resource, live: &Value, options: &DeleteOptions) -> 
         return 0;
     }
     let own = json::at(live, &["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64).unwrap_or(30);
-    options.grace_seconds.unwrap_or(own).max(0)
+    match options.grace_seconds.unwrap_or(own) {
+        ..0 => 1,
+        seconds => seconds,
+    }
 }
 
 fn holds_namespace(resource: &Resource, object: &Value) -> bool {

@@ -23,7 +23,11 @@ pub(crate) fn create(core: &Core, user: &User, resource: &Resource, object: &mut
     match (resource.group.as_str(), resource.plural.as_str()) {
         _ if resource.is_custom() => {}
         ("", "namespaces") => {
-            json::set(object, &["spec", "finalizers"], json!(["kubernetes"]));
+            let mut finalizers = json::list(object, &["spec", "finalizers"]).to_vec();
+            if !finalizers.iter().any(|name| name == "kubernetes") {
+                finalizers.push("kubernetes".into());
+            }
+            json::set(object, &["spec", "finalizers"], Value::Array(finalizers));
             json::set(object, &["status"], json!({"phase": "Active"}));
         }
         ("", "pods") => {

@@ -39,6 +39,23 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
     out
 }
 
+/// Checks what holds a namespace.
+pub(super) fn namespace(object: &Value) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    for (index, finalizer) in json::list(object, &["spec", "finalizers"]).iter().enumerate() {
+        let name = finalizer.as_str().unwrap_or_default();
+        let field = format!("spec.finalizers[{index}]");
+        let errors = names::qualified(name);
+        let plain = errors.is_empty() && !name.contains('/') && !crate::meta::FINALIZERS.contains(&name);
+        out.extend(errors.into_iter().map(|error| FieldError::invalid_text(field.clone(), name, error)));
+        if plain {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            out.push(FieldError::invalid_text(field, name, detail));
+        }
+    }
+    out
+}
+
 /// Refuses a change of a field.
 fn fixed(object: &Value, old: Option<&Value>, field: &str, out: &mut Vec<FieldError>) {
     if let Some(old) = old

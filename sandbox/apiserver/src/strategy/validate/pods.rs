@@ -287,6 +287,23 @@ fn mounts(spec: &Value, container: &Value, at: &str, out: &mut Vec<FieldError>) 
     }
 }
 
+/// A deadline only comes closer.
+fn deadline(old: &Value, new: &Value, out: &mut Vec<FieldError>) {
+    let at = |pod: &Value| json::at(pod, &["spec", "activeDeadlineSeconds"]).and_then(Value::as_i64);
+    let field = "spec.activeDeadlineSeconds";
+    match (at(old), at(new)) {
+        (Some(_), None) => {
+            let detail = "must not update from a positive integer to nil value";
+            out.push(FieldError::invalid(field, &Value::Null, detail));
+        }
+        (Some(was), Some(is)) if is > was => {
+            let detail = "must be less than or equal to previous value";
+            out.push(FieldError::invalid(field, &Value::from(is), detail));
+        }
+        _ => {}
+    }
+}
+
 fn changed(old: &Value, new: &Value) -> Vec<FieldError> {
     let strip = |pod: &Value| {
         let mut spec = pod.get("spec").cloned().unwrap_or_default();
@@ -305,6 +322,19 @@ fn changed(old: &Value, new: &Value) -> Vec<FieldError> {
         spec
     };
     let mut out = Vec::new();
+    deadline(old, new, &mut out);
+    let tolerations = |pod: &Value| {
+        let mut list = json::list(pod, &["spec", "tolerations"]).to_vec();
+        for toleration in list.iter_mut().filter_map(Value::as_object_mut) {
+            toleration.shift_remove("tolerationSeconds");
+        }
+        list
+    };
+    let known = tolerations(new);
+    if tolerations(old).iter().any(|toleration| !known.contains(toleration)) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        out.push(FieldError::forbidden("spec.tolerations", detail));
+    }
     if !json::same(&strip(old), &strip(new)) {
         out.push(FieldError::forbidden("spec", UPDATE_RULE));
     }
