@@ -28,6 +28,8 @@ mod discovery;
 mod error;
 mod faults;
 mod field;
+#[cfg(test)]
+mod fuzz;
 mod http;
 mod json;
 mod kinds;

@@ -170,7 +170,7 @@ fn few(items: &[String]) -> Value {
     }
     let mut out = items[..items.len().min(SHOWN_MAX)].join(",");
     if items.len() > SHOWN_MAX {
-        out.push_str(&format!(" + {} more...", items.len() - SHOWN_MAX));
+        out = format!("{out} + {} more...", items.len() - SHOWN_MAX);
     }
     out.into()
 }
