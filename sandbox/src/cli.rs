@@ -51,7 +51,8 @@ pub struct RunArgs {
     /// A fault to begin with; see `sandbox fault --help`. May be given more than once.
     #[arg(long = "fault", value_name = "SPEC")]
     pub faults: Vec<Fault>,
-    /// Folder with CustomResourceDefinitions that take the place of the small built-in ones of Cluster API.
+    /// Folder with CustomResourceDefinitions that take the place of the small built-in ones of Cluster API and its
+    /// providers; others in it are left out.
     #[arg(long, value_name = "DIR", env = "LATTICE_CRDS_DIR")]
     pub crds_dir: Option<PathBuf>,
     /// Arguments passed on to `lattice-manager run` as they are.

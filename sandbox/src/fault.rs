@@ -11,7 +11,7 @@ SPEC is a comma-separated list of key=value. Every SPEC names a cluster; the res
   cluster=X,kind=DaemonSet,name=N,ready=3      the workload N never has more than 3 ready pods
   cluster=X,kind=Deployment,name=N,pull=fail   the image of new pods of N cannot be pulled
         kind is DaemonSet, Deployment or StatefulSet; namespace=NS narrows it when two share a name
-  cluster=X,node=N,join=never                  kubeadm join fails on machine N, again and again
+  cluster=X,node=N,join=never                  kubeadm join on machine N never gets through: it hangs until this is cleared
         N is the whole name of a Machine, a part of it that ends at a dash (backend-default), or its number: the
         1st, 2nd … machine of the cluster in order of appearance
   cluster=X,infrastructure=stall               the infrastructure of the cluster is never ready
@@ -51,7 +51,7 @@ pub enum What {
         /// The workload.
         workload: Workload,
     },
-    /// `kubeadm join` fails on a machine.
+    /// `kubeadm join` hangs on a machine.
     JoinNever {
         /// Which machine.
         node: String,

@@ -14,6 +14,7 @@ pub(crate) mod pod;
 pub(crate) mod prepare;
 pub(crate) mod probe;
 pub(crate) mod real;
+pub(crate) mod script;
 pub(crate) mod status;
 pub(crate) mod volumes;
 

@@ -316,6 +316,45 @@ async fn jobs_complete_and_stateful_sets_start_in_order() {
     until(cluster.api::<StatefulSet>("web"), "db", up).await;
 }
 
+// Retries wait by the wall clock, so this one does too.
+#[tokio::test]
+async fn a_job_whose_command_fails_fails() {
+    let cluster = Cluster::start(0.0).await;
+    cluster.cilium().await;
+    let job = json!({"metadata": {"name": "work"}, "spec": {"backoffLimit": 1, "template": {"spec": {
+        "restartPolicy": "Never", "containers": [
+            {"name": "c", "image": "example.com/w:1", "command": ["sh", "-c", "echo working; exit 3"]}]}}}});
+    cluster.create::<Job>("web", job).await;
+    let failed = |job: Option<&Job>| {
+        let conditions = job.and_then(|job| job.status.as_ref()?.conditions.as_ref());
+        conditions.is_some_and(|all| {
+            all.iter().any(|one| one.type_ == "Failed" && one.reason.as_deref() == Some("BackoffLimitExceeded"))
+        })
+    };
+    let job = until(cluster.api::<Job>("web"), "work", failed).await;
+    assert_eq!(job.status.and_then(|status| status.failed), Some(2));
+    let pods = cluster.pods("web").await;
+    let ended = pods[0].status.as_ref().and_then(|status| status.container_statuses.as_ref()?[0].state.as_ref());
+    assert_eq!(ended.and_then(|state| state.terminated.as_ref()).map(|end| end.exit_code), Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_of_a_registry_that_cannot_exist_is_not_pulled() {
+    let cluster = Cluster::start(1.0).await;
+    cluster.cilium().await;
+    cluster.create::<Deployment>("web", deployment("web", 1, "registry.invalid/web:1")).await;
+    let waiting = |deployment: Option<&Deployment>| {
+        deployment.and_then(|one| one.status.as_ref()).is_some_and(|status| status.unavailable_replicas == Some(1))
+    };
+    until(cluster.api::<Deployment>("web"), "web", waiting).await;
+    let pods = cluster.pods("web").await;
+    let name = pods[0].metadata.name.clone().expect("a name");
+    until(cluster.api::<Pod>("web"), &name, |pod: Option<&Pod>| {
+        pod.and_then(waiting_reason).as_deref() == Some("ImagePullBackOff")
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_crashing_container_backs_off_and_recovers() {
     let cluster = Cluster::start(1.0).await;

@@ -38,11 +38,15 @@ pub(crate) enum Error {
 
 /// Installs the product's definitions and those of Cluster API.
 pub(crate) async fn install(client: &Client, env: &SandboxEnv, folder: Option<&Path>) -> Result<(), Error> {
-    let mut all = definitions("the product's definitions", &env.crds_yaml)?;
+    let mut all = definitions("the product's definitions", &env.crds_yaml, &|_| true)?;
     match folder {
         None => all.extend(crds::all()),
         Some(folder) => {
-            let real = read_folder(folder)?;
+            // Dozens of others are often beside them, large ones, that nobody here serves.
+            let ours: Vec<String> = crds::all().iter().map(name).collect();
+            let real = read(folder, &|text| {
+                ours.iter().any(|name| text.lines().any(|line| line.strip_prefix("  name: ") == Some(name.as_str())))
+            })?;
             let missing: Vec<_> =
                 crds::all().into_iter().filter(|ours| !real.iter().any(|one| name(one) == name(ours))).collect();
             all.extend(real);
@@ -88,6 +92,11 @@ pub(crate) async fn clusters(client: &Client) -> Vec<String> {
 
 /// Reads every YAML file of a folder.
 pub(crate) fn read_folder(folder: &Path) -> Result<Vec<CustomResourceDefinition>, Error> {
+    read(folder, &|_| true)
+}
+
+/// Reads those definitions of a folder whose text is wanted.
+fn read(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<CustomResourceDefinition>, Error> {
     let fail = |path: &Path, source| Error::Read { path: path.to_owned(), source };
     let entries = std::fs::read_dir(folder).map_err(|source| fail(folder, source))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -96,17 +105,18 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Vec<CustomResourceDefinition>
     let mut all = Vec::new();
     for path in paths {
         let text = std::fs::read_to_string(&path).map_err(|source| fail(&path, source))?;
-        all.extend(definitions(&path.display().to_string(), &text)?);
+        all.extend(definitions(&path.display().to_string(), &text, wanted)?);
     }
     Ok(all)
 }
 
-fn definitions(file: &str, text: &str) -> Result<Vec<CustomResourceDefinition>, Error> {
+fn definitions(file: &str, text: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<CustomResourceDefinition>, Error> {
     let fail = |why: String| Error::Definitions { file: file.to_owned(), why };
     let mut all = Vec::new();
     for part in text.split("\n---") {
         let body = part.trim_start_matches('-');
-        if body.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        let empty = body.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        if empty || !wanted(body) {
             continue;
         }
         let value: Value = serde_saphyr::from_str(body).map_err(|error| fail(error.without_snippet().to_string()))?;

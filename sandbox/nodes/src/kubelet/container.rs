@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, ContainerState, ContainerSta
 use tokio::time::Instant;
 
 use super::pod::Turn;
+use super::script;
 use crate::events::Note;
 use crate::meta;
 use crate::runtime::{Exit, Stop};
@@ -197,7 +198,7 @@ impl Container {
     }
 
     fn pulled(&mut self, turn: &mut Turn<'_>) {
-        if turn.verdict.pull_fails {
+        if turn.verdict.pull_fails || self.unknown_registry().is_some() {
             let message = format!("Failed to pull image \"{}\": {}", self.image, self.pull_error());
             self.tell(turn, Note::warning, "Failed", message);
             self.tell(turn, Note::warning, "Failed", "Error: ErrImagePull".to_owned());
@@ -215,7 +216,7 @@ impl Container {
     }
 
     fn pull_failed(&mut self, backing_off: bool, until: Instant, turn: &mut Turn<'_>) {
-        if !turn.verdict.pull_fails {
+        if !turn.verdict.pull_fails && self.unknown_registry().is_none() {
             // The cause is gone: people who clear a fault should not wait for the backoff's end.
             self.pull(turn);
         } else if turn.reached(until) {
@@ -230,7 +231,20 @@ impl Container {
         }
     }
 
+    /// The registry of its image, if that has a name which never exists (RFC 2606).
+    fn unknown_registry(&self) -> Option<&str> {
+        let host = self.image.split('/').next()?.split(':').next()?;
+        host.ends_with(".invalid").then_some(host)
+    }
+
     pub(super) fn pull_error(&self) -> String {
+        if let Some(host) = self.unknown_registry() {
+            return format!(
+                "failed to pull and unpack image \"{0}\": failed to resolve reference \"{0}\": dial tcp: lookup {host}: \
+                 no such host",
+                self.image
+            );
+        }
         format!("failed to pull and unpack image \"{}\": simulated registry does not answer", self.image)
     }
 
@@ -282,6 +296,8 @@ impl Container {
         let seed = [turn.uid(), "work", self.name.as_str()];
         if turn.verdict.crashes && !self.init {
             Some((turn.pace.spread(Duration::from_secs(1), &seed), 1))
+        } else if let Some(known) = turn.spec(&self.name).and_then(script::of) {
+            Some(known.ends)
         } else if self.init && !self.sidecar {
             Some((turn.pace.spread(INIT, &seed), 0))
         } else if !self.init && turn.is_meant_to_end() {
@@ -298,6 +314,13 @@ impl Container {
             && let Stage::Running { ends: ends @ None, .. } = &mut self.stage
         {
             *ends = Some((turn.now, 1));
+        }
+        // One that a kubelet before this one started, and that is meant to end.
+        if let Stage::Running { ends: None, .. } = self.stage
+            && let Some((time, code)) = self.time_to_end(turn)
+            && let Stage::Running { ends, .. } = &mut self.stage
+        {
+            *ends = Some((turn.now + time, code));
         }
         let Stage::Running { ready_at, ends, .. } = self.stage else { return };
         if let Some((at, code)) = ends

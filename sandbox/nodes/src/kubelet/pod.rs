@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Probe};
+use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod, Probe};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +108,12 @@ impl Turn<'_> {
     pub(super) fn readiness(&self, container: &str) -> Option<&Probe> {
         let spec = self.pod.spec.as_ref()?;
         spec.containers.iter().find(|one| one.name == container)?.readiness_probe.as_ref()
+    }
+
+    /// The specification of a container, by name.
+    pub(super) fn spec(&self, name: &str) -> Option<&ContainerSpec> {
+        let spec = self.pod.spec.as_ref()?;
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|one| one.name == name)
     }
 
     /// Says whether the pod's work has an end: it is a Job's, or is not to be restarted.

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Body, BoxError, Options, Refusal, Streams, Target};
 use crate::kubelet::real::log_file;
+use crate::kubelet::script;
 use crate::meta;
 
 /// A simulated process says something about this often.
@@ -57,6 +58,8 @@ struct Life {
     from: Timestamp,
     to: Option<(Timestamp, i32)>,
     every: Duration,
+    /// What its command says, and when; without that it tells of its heartbeat.
+    said: Option<Vec<(Duration, String)>>,
 }
 
 pub(super) fn answer(
@@ -103,12 +106,17 @@ fn spawn(streams: &Streams, pod: &Pod, target: &Target, life: Life, shown: Shown
 /// Finds the life that is asked for, or says why there is none.
 fn life(streams: &Streams, pod: &Pod, target: &Target, options: &Options) -> Result<Life, Refusal> {
     let pod_name = meta::name(&pod.metadata);
+    let spec = pod.spec.as_ref();
+    let mut containers =
+        spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let said = containers.find(|one| one.name == target.name).and_then(script::of).map(|known| known.lines);
     let make = |from, to| Life {
         name: target.name.clone(),
         image: target.image.clone(),
         from,
         to,
         every: streams.pace.delay(HEARTBEAT).max(HEARTBEAT_MIN),
+        said: said.clone(),
     };
     let ended = |end: &ContainerStateTerminated| {
         let to = end.finished_at.as_ref().map_or_else(clock::now, |time| time.0);
@@ -176,7 +184,7 @@ async fn simulate(life: &Life, shown: Shown, follow: bool, out: &Sender<Bytes>) 
     if send(out, shown.render(life.lines(now))).await.is_err() || !follow {
         return;
     }
-    loop {
+    while life.said.as_ref().is_none_or(|said| said.get(index(next)).is_some()) {
         let at = life.at(next);
         let wait = at.duration_since(clock::now()).try_into().unwrap_or_default();
         tokio::time::sleep(wait).await;
@@ -185,6 +193,12 @@ async fn simulate(life: &Life, shown: Shown, follow: bool, out: &Sender<Bytes>) 
         }
         next += 1;
     }
+    // It says no more, and runs on: the reader waits for its end.
+    std::future::pending::<()>().await;
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// Writes what a file holds, then what is appended to it.
@@ -229,6 +243,13 @@ async fn send(out: &Sender<Bytes>, lines: Vec<String>) -> Result<(), mpsc::error
 
 impl Life {
     fn at(&self, number: u64) -> Timestamp {
+        if let Some(said) = &self.said {
+            let after = said.get(index(number)).map_or(Duration::MAX, |(after, _)| *after);
+            return SignedDuration::try_from(after)
+                .ok()
+                .and_then(|after| self.from.checked_add(after).ok())
+                .unwrap_or(Timestamp::MAX);
+        }
         let after = u32::try_from(number).map_or(Duration::MAX, |number| self.every.saturating_mul(number));
         let after = SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
         self.from.checked_add(after).unwrap_or(Timestamp::MAX)
@@ -238,11 +259,17 @@ impl Life {
     fn count(&self, now: Timestamp) -> u64 {
         let end = self.to.map_or(now, |(to, _)| to);
         let age: Duration = end.duration_since(self.from).try_into().unwrap_or_default();
+        if let Some(said) = &self.said {
+            let all = self.to.is_some();
+            return u64::try_from(said.iter().filter(|(at, _)| all || *at <= age).count()).unwrap_or(u64::MAX);
+        }
         u64::try_from(age.as_millis() / self.every.as_millis().max(1)).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     fn line(&self, number: u64) -> Line {
+        let own = self.said.as_ref().and_then(|said| said.get(index(number)));
         let text = match number {
+            _ if own.is_some() => own.map(|(_, text)| text.clone()).unwrap_or_default(),
             0 => format!("simulated container {} of image {} started", self.name, self.image),
             number => format!("simulated heartbeat {number}"),
         };
@@ -253,7 +280,7 @@ impl Life {
         let count = self.count(now);
         let first = count.saturating_sub(u64::try_from(LINES_MAX).unwrap_or(u64::MAX));
         let mut lines: VecDeque<Line> = (first..count).map(|number| self.line(number)).collect();
-        if let Some((to, code)) = self.to {
+        if let Some((to, code)) = self.to.filter(|_| self.said.is_none()) {
             lines
                 .push_back(Line { at: Some(to), text: format!("simulated container {} ended with {code}", self.name) });
         }
@@ -333,6 +360,7 @@ mod tests {
             from: "2026-01-01T00:00:00Z".parse().expect("a time"),
             to: None,
             every: HEARTBEAT,
+            said: None,
         }
     }
 

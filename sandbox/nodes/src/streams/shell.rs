@@ -19,7 +19,7 @@ mod archive;
 mod command;
 mod files;
 mod interactive;
-mod script;
+pub(crate) mod script;
 
 use command::Problem;
 use script::Joint;
@@ -161,7 +161,7 @@ pub(super) async fn run(argv: &[String], mut surroundings: Surroundings, stdio: 
     End::Code(code)
 }
 
-fn is_shell(word: &str) -> bool {
+pub(crate) fn is_shell(word: &str) -> bool {
     matches!(word.rsplit('/').next(), Some("sh" | "bash" | "ash"))
 }
 
