@@ -341,7 +341,7 @@ impl Sandbox {
     pub async fn written(&self) -> Result<BTreeMap<String, u64>> {
         let mut all = self.counted().await?;
         all.retain(|labels, _| {
-            let write = ["POST", "PUT", "PATCH", "DELETE", "APPLY"]
+            let write = ["POST", "PUT", "PATCH", "DELETE", "DELETECOLLECTION", "APPLY"]
                 .iter()
                 .any(|verb| labels.contains(&format!("verb=\"{verb}\"")));
             let apart = ["leases", "tokenreviews", "subjectaccessreviews", "selfsubjectaccessreviews"]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
@@ -45,17 +47,25 @@ pub(crate) async fn handle(core: &Arc<Core>, request: Request) -> std::result::R
     let answer = call.answer(body, &mut accepted).await;
     let effects = call.effects;
     let response = respond::write(answer, &accepted, &parts.headers);
-    count(core, &asked, response.status().as_u16());
+    count(core, &asked, &parts.headers, response.status().as_u16());
     if effects.contains(&Effect::LoseAnswer) {
         return Err(Dropped);
     }
     Ok(if effects.contains(&Effect::Cut) { faults::cut(response) } else { response })
 }
 
-fn count(core: &Core, asked: &Asked, code: u16) {
+/// Counts a request under the verb that kube-apiserver reports: a write by its method, an apply apart from a patch.
+fn count(core: &Core, asked: &Asked, headers: &HeaderMap, code: u16) {
     let target = asked.target.clone().unwrap_or_default();
+    let applied = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/apply-patch"));
+    let verb = match asked.verb.to_uppercase().as_str() {
+        "CREATE" => "POST".to_owned(),
+        "UPDATE" => "PUT".to_owned(),
+        "PATCH" if applied => "APPLY".to_owned(),
+        verb => verb.to_owned(),
+    };
     core.metrics.count(Labels {
-        verb: asked.verb.to_uppercase(),
+        verb,
         group: target.group,
         version: target.version,
         resource: target.resource,
