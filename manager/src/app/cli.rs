@@ -67,9 +67,10 @@ pub struct RunArgs {
     #[arg(long = "external-address", value_name = "HOST")]
     pub external_addresses: Vec<String>,
 
-    /// Trust domain of the identities that this manager issues. It stays the same for the life of a parent.
-    #[arg(long, value_name = "TD", default_value = "lattice.local")]
-    pub trust_domain: String,
+    /// Trust domain of the identities that this manager issues. It stays the same for the life of a parent
+    /// [default: made from the UID of the parent's namespace kube-system].
+    #[arg(long, value_name = "TD")]
+    pub trust_domain: Option<String>,
 
     /// Folder whose templates are used instead of the built-in ones, folder by folder: providers/<provider>,
     /// components/<component>, agent.
@@ -281,6 +282,6 @@ mod tests {
     #[test]
     fn run_needs_nothing_but_its_name() {
         let cli = Cli::try_parse_from(["lattice-manager", "run"]).expect("defaults");
-        assert!(matches!(cli.command, Command::Run(args) if args.trust_domain == "lattice.local"));
+        assert!(matches!(cli.command, Command::Run(args) if args.trust_domain.is_none()));
     }
 }

@@ -87,9 +87,25 @@ pub(super) async fn require_crds(client: &Client, url: &str) -> Result<(), Error
 
 async fn exists(client: &Client, url: &str, name: &str, deadline: tokio::time::Instant) -> Result<bool, Error> {
     let crds = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(client.clone());
+    Ok(answer(url, deadline, || crds.get_opt(name)).await?.is_some())
+}
+
+/// The UID of the parent's namespace kube-system, which names a Kubernetes cluster for as long as it lives.
+pub(super) async fn parent_uid(client: &Client, url: &str) -> Result<Option<String>, Error> {
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let deadline = tokio::time::Instant::now() + FIRST_ANSWER;
+    let found = answer(url, deadline, || namespaces.get_metadata_opt("kube-system")).await?;
+    Ok(found.and_then(|namespace| namespace.metadata.uid))
+}
+
+/// Asks until there is an answer, a refusal, or the time is over.
+async fn answer<T, F>(url: &str, deadline: tokio::time::Instant, ask: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, kube::Error>>,
+{
     loop {
-        let error = match tokio::time::timeout(CONNECT_TIMEOUT * 2, crds.get_opt(name)).await {
-            Ok(Ok(found)) => return Ok(found.is_some()),
+        let error = match tokio::time::timeout(CONNECT_TIMEOUT * 2, ask()).await {
+            Ok(Ok(found)) => return Ok(found),
             Ok(Err(error)) => error,
             Err(_) => kube::Error::Service("no answer in time".into()),
         };

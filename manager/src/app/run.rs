@@ -47,6 +47,9 @@ pub enum Error {
     /// The leader's role could not begin.
     #[error(transparent)]
     Leader(#[from] leader::Error),
+    /// Nothing to make a trust domain from.
+    #[error("the parent has no namespace kube-system to make a trust domain from: give --trust-domain")]
+    TrustDomainUnknown,
     /// The trust domain is none.
     #[error("--trust-domain {0:?} is no trust domain: use lower-case letters, digits, '.', '-' and '_'")]
     TrustDomain(String),
@@ -84,8 +87,8 @@ async fn live(
     exporter: telemetry::Exporter,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let trust_domain: TrustDomain =
-        args.trust_domain.parse().map_err(|_| Error::TrustDomain(args.trust_domain.clone()))?;
+    let parsed = |text: &str| text.parse::<TrustDomain>().map_err(|_| Error::TrustDomain(text.to_owned()));
+    let given = args.trust_domain.as_deref().map(parsed).transpose()?;
     let (renderer, catalog) = leader::load(args.templates.as_ref())?;
     let (client, url) = client::connect(args.kubeconfig.as_deref()).await?;
     tokio::select! {
@@ -93,6 +96,13 @@ async fn live(
         () = stop.cancelled() => return Ok(()),
         found = client::require_crds(&client, &url) => found?,
     }
+    let trust_domain = match given {
+        Some(given) => given,
+        None => match client::parent_uid(&client, &url).await? {
+            Some(uid) => parsed(&format!("{uid}.lattice"))?,
+            None => return Err(Error::TrustDomainUnknown),
+        },
+    };
     let metrics = Metrics::new();
     let stage = Stage::start().await?;
     let servers = CancellationToken::new();
