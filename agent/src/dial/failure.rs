@@ -44,17 +44,44 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether the parent refused our certificate, as against us refusing the parent's. Both transports report the TLS alert
-/// of the other side in words only.
+/// of the other side in words only; a certificate of a CA that has gone is a bad signature to one with the same name.
 pub(super) fn is_refused_certificate(why: &str) -> bool {
-    const ALERTS: [&str; 8] = [
+    const OF_THE_PEER: [&str; 2] = ["aborted by peer", "received fatal alert"];
+    const ALERTS: [&str; 10] = [
         "error 42",
         "error 45",
         "error 46",
         "error 48",
+        "error 51",
         "BadCertificate",
         "CertificateExpired",
         "CertificateUnknown",
         "UnknownCA",
+        "DecryptError",
     ];
-    !why.contains("invalid peer certificate") && ALERTS.iter().any(|alert| why.contains(alert))
+    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    says(&OF_THE_PEER) && says(&ALERTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parents_verdict_is_told_from_our_own() {
+        for theirs in [
+            "aborted by peer: the cryptographic handshake failed: error 51: invalid peer certificate: BadSignature",
+            "aborted by peer: the cryptographic handshake failed: error 45: invalid peer certificate: Expired",
+            "the TLS handshake with 192.0.2.1:50051 failed: received fatal alert: CertificateExpired",
+        ] {
+            assert!(is_refused_certificate(theirs), "{theirs}");
+        }
+        for other in [
+            "the cryptographic handshake failed: error 48: invalid peer certificate: UnknownIssuer",
+            "aborted by peer: the cryptographic handshake failed: error 120: no application protocol",
+            "the peer fell silent",
+        ] {
+            assert!(!is_refused_certificate(other), "{other}");
+        }
+    }
 }

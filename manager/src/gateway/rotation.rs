@@ -15,8 +15,8 @@ use lattice_protocol::task::Kind;
 use lattice_protocol::tls::hex;
 use sha2::{Digest as _, Sha256};
 
-use super::Shared;
 use super::stop::Stop;
+use super::{Shared, TunnelEvent};
 use crate::store::ca;
 use crate::store::ca::rotation::{RotationStatus, SECRET_NAME, STATUS, Standing, WISH, Wish};
 use crate::store::identity::IdentityStore;
@@ -81,6 +81,10 @@ impl Worker<'_> {
     async fn authority_changed(&self) {
         if let Err(error) = self.shared.authorities.refresh().await {
             tracing::error!(error = %error, "the certificate authority's Secret cannot be read");
+        }
+        // Kubeconfigs and enrolment Secrets carry the bundle: every cluster is looked at.
+        for one in self.shared.identities.all_identified() {
+            self.shared.events.send(TunnelEvent::CertificateChanged { uid: one.uid }).await;
         }
     }
 

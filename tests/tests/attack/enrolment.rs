@@ -1,0 +1,135 @@
+//! Attacks on the join token and on the signing request.
+
+use anyhow::Result;
+use lattice_protocol::tls::{Credentials, Identity};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType};
+
+use crate::rig::{Asking, FIRST, Rig, cluster};
+
+#[tokio::test]
+async fn attack_01_a_replayed_token_gives_the_same_certificate_or_nothing() -> Result<()> {
+    let rig = Rig::start(&[]).await?;
+    let (of, asking) = (cluster(1), Asking::new()?);
+    let token = rig.token(&of).await?;
+    let first = rig.enrol_soon(&of, &token, &asking).await?;
+    let (status, again) = rig.enrol(&of, &token, &asking).await?;
+    assert_eq!((status, &again["certificate"]), (200, &first["certificate"]), "a lost answer burns nothing");
+    let (status, refused) = rig.enrol(&of, &token, &Asking::new()?).await?;
+    assert_eq!((status, refused["reason"].as_str()), (409, Some("EnrolmentRefused")), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_02_a_token_is_for_one_cluster_and_its_uid() -> Result<()> {
+    let rig = Rig::start(&[]).await?;
+    let (mine, other) = (cluster(1), cluster(2));
+    let token = rig.token(&mine).await?;
+    rig.agent(&other).await?;
+    let (status, refused) = rig.enrol(&other, &token, &Asking::new()?).await?;
+    assert_eq!((status, refused["reason"].as_str()), (401, Some("EnrolmentRefused")), "{refused}");
+    // The name again, for an object that was made anew.
+    rig.forget(&mine).await?;
+    let mut again = cluster(3);
+    again.name = mine.name.clone();
+    let fresh = rig.token(&again).await?;
+    let asking = Asking::new()?;
+    let answer = rig.enrol_soon(&again, &fresh, &asking).await?;
+    assert!(rig.enrol(&mine, &token, &Asking::new()?).await?.0 >= 401);
+    let credentials = Credentials::from_pem(answer["certificate"].as_str().unwrap().as_bytes(), asking.key.as_bytes())?;
+    assert_eq!(credentials.identity()?.id.cluster(), Some(&again.uid));
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_04_of_a_hundred_uses_at_once_one_gets_a_certificate() -> Result<()> {
+    let rig = Rig::start(&[]).await?;
+    let of = cluster(1);
+    let token = rig.token(&of).await?;
+    // Known to the manager once a manifest is given for it; the refusal of a bad request tells that as well.
+    let bad = Asking { csr: "none".to_owned(), key: String::new() };
+    crate::rig::until("the token is known", async || (rig.enrol(&of, &token, &bad).await.ok()?.0 == 400).then_some(()))
+        .await?;
+    let askings = (0..100).map(|_| Asking::new()).collect::<Result<Vec<_>>>()?;
+    let answers = futures::future::join_all(askings.iter().map(|asking| rig.enrol(&of, &token, asking))).await;
+    let won = answers.iter().filter(|answer| matches!(answer, Ok((200, _)))).count();
+    assert_eq!(won, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_05_a_manager_killed_at_any_moment_makes_no_second_identity() -> Result<()> {
+    let mut rig = Rig::start(&[]).await?;
+    for round in 0..3_u64 {
+        let (of, asking) = (cluster(u32::try_from(round)?), Asking::new()?);
+        let token = rig.token(&of).await?;
+        let asked =
+            tokio::time::timeout(std::time::Duration::from_millis(5 + round * 20), rig.enrol(&of, &token, &asking));
+        let _ = asked.await;
+        rig.kill_and_start().await?;
+        let first = rig.enrol_soon(&of, &token, &asking).await?;
+        assert_eq!(rig.enrol(&of, &token, &asking).await?.1["certificate"], first["certificate"]);
+        assert_eq!(rig.enrol(&of, &token, &Asking::new()?).await?.0, 409);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_06_a_request_gives_its_key_and_nothing_else() -> Result<()> {
+    let rig = Rig::start(&[]).await?;
+    let of = cluster(1);
+    let token = rig.token(&of).await?;
+    let mut greedy = CertificateParams::new((0..100).map(|n| format!("n{n}.example.org")).collect::<Vec<_>>())?;
+    greedy.subject_alt_names.truncate(10);
+    greedy.subject_alt_names.push(SanType::URI("spiffe://lattice.local/manager".try_into()?));
+    greedy.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    greedy.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let greedy = Asking::with(greedy)?;
+    let answer = rig.enrol_soon(&of, &token, &greedy).await?;
+    let own = Credentials::from_pem(answer["certificate"].as_str().unwrap().as_bytes(), greedy.key.as_bytes())?;
+    assert_eq!(
+        Identity::of(&own.chain()[0])?.id.to_string(),
+        format!("spiffe://lattice.local/cluster/{}/agent", of.uid)
+    );
+
+    let other = cluster(2);
+    let token = rig.token(&other).await?;
+    let key = KeyPair::generate_for(&PKCS_ED25519)?;
+    let foreign = CertificateParams::default().serialize_request(&key)?.pem()?;
+    for csr in [foreign, "x".repeat(1 << 20), String::new(), greedy.csr.replace('A', "B")] {
+        let (status, refused) = rig.enrol(&other, &token, &Asking { csr, key: String::new() }).await?;
+        assert!([400, 401, 413].contains(&status), "{status} {refused}");
+    }
+    rig.enrol_soon(&other, &token, &Asking::new()?).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_18_no_token_and_no_key_in_what_the_manager_writes() -> Result<()> {
+    let rig = Rig::start(&["--log-format", "json"]).await?;
+    let of = cluster(1);
+    let (token, asking) = (rig.token(&of).await?, Asking::new()?);
+    rig.enrol_soon(&of, &token, &asking).await?;
+    rig.enrol(&of, &token, &Asking::new()?).await?;
+    rig.recover(&of, &asking.key, FIRST, &Asking::new()?.csr).await?;
+    let secret = token.expose().rsplit('.').next().unwrap_or_default().to_owned();
+    let key = rig.ca_key().await?.lines().nth(1).unwrap_or_default().to_owned();
+    let own = asking.key.lines().nth(1).unwrap_or_default().to_owned();
+    let said = rig.log();
+    for hidden in [secret, key, own] {
+        assert!(hidden.len() > 20 && !said.contains(&hidden));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_19_an_unknown_name_and_a_wrong_token_get_one_answer() -> Result<()> {
+    let rig = Rig::start(&[]).await?;
+    let known = cluster(1);
+    rig.agent(&known).await?;
+    let wrong = lattice_protocol::token::JoinToken::generate();
+    let one = rig.enrol(&known, &wrong, &Asking::new()?).await?;
+    let two = rig.enrol(&cluster(2), &wrong, &Asking::new()?).await?;
+    assert_eq!(one, two);
+    assert_eq!(one.0, 401);
+    Ok(())
+}
