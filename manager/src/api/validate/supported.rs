@@ -16,10 +16,10 @@ pub(super) fn check(spec: &LatticeClusterSpec, components: &BTreeSet<String>, er
     match spec.provider.kubernetes.bootstrap {
         KubernetesBootstrap::Kubeadm => {}
         KubernetesBootstrap::Rke2 => {
-            later("spec.provider.kubernetes.bootstrap".into(), "bootstrap with rke2 (use kubeadm)")
+            later("spec.provider.kubernetes.bootstrap".into(), "bootstrap with rke2 (use kubeadm)");
         }
         KubernetesBootstrap::K3s => {
-            later("spec.provider.kubernetes.bootstrap".into(), "bootstrap with k3s (use kubeadm)")
+            later("spec.provider.kubernetes.bootstrap".into(), "bootstrap with k3s (use kubeadm)");
         }
     }
     for (name, pool) in &spec.nodes.worker_pools {
