@@ -179,7 +179,9 @@ async fn into_pods(person: &Person) -> Result<()> {
     assert_eq!(counted.trim(), "300000");
 
     let mut forwarding = person.start(&["-n", "default", "port-forward", "pod/web", ":80"])?;
-    let line = line_with(forwarding.stdout.take().context("stdout")?, "Forwarding from 127.0.0.1:").await?;
+    // Held to the end: kubectl dies of a closed pipe when it tells of the connection.
+    let mut told = forwarding.stdout.take().context("stdout")?;
+    let line = line_with(&mut told, "Forwarding from 127.0.0.1:").await?;
     let port: u16 =
         line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).context("a port")?.parse()?;
     let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
@@ -192,6 +194,7 @@ async fn into_pods(person: &Person) -> Result<()> {
     let page = String::from_utf8_lossy(&page);
     assert!(page.contains("/through"), "{page}");
     forwarding.kill().await?;
+    drop(told);
 
     let (here, there, back) = (folder.join("here"), "default/web:/tmp/there", folder.join("back"));
     std::fs::write(&here, vec![7_u8; 2_000_000])?;
