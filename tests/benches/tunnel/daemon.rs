@@ -101,7 +101,7 @@ pub(crate) async fn run() -> Result<()> {
             }
         }
     };
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let (copying, bytes) = highest(&pid, copy).await?;
     anyhow::ensure!(bytes == COPY, "{bytes} bytes came");
     figure("agent_mib_copy_500mb", copying, &format!("MiB resident, {profile}, beside {WATCHES} watches"));

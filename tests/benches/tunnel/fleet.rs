@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
@@ -15,6 +15,8 @@ use lattice_protocol::v1::health_server::{Health, HealthServer};
 use lattice_protocol::v1::{HealthReport, WatchHealthRequest};
 use lattice_tests::tunnel::{Enrolled, Parent, Way};
 use tonic::{Request, Response, Status};
+
+use tokio::time::Instant;
 
 use crate::{cpu_seconds, figure, memory_kib};
 

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use lattice_protocol::transport::{quic, tcp};
@@ -11,6 +10,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
 };
+
+use tokio::time::Instant;
 
 use crate::flow::Pki;
 use crate::{cpu_seconds, figure};

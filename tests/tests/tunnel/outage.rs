@@ -1,7 +1,7 @@
 //! What a client sees while manager or agent is killed or stopped: the truth, or an error; never an empty list.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -43,7 +43,10 @@ impl Asking {
                         Ok(Ok(list)) if list.items.len() == nodes => {
                             right.fetch_add(1, Ordering::Relaxed);
                         }
-                        Ok(Ok(list)) => wrong.lock().unwrap().push(format!("{} nodes", list.items.len())),
+                        Ok(Ok(list)) => wrong
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(format!("{} nodes", list.items.len())),
                         Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
                             unauthorized.fetch_add(1, Ordering::Relaxed);
                         }
@@ -99,7 +102,7 @@ async fn no_client_is_ever_told_an_untruth_while_daemons_are_killed_and_stopped(
         asking.answered().await.with_context(|| format!("after a stop of {name}"))?;
     }
     asking.stop.store(true, Ordering::Relaxed);
-    let wrong = asking.wrong.lock().unwrap().clone();
+    let wrong = asking.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(asking.unauthorized.load(Ordering::Relaxed), 0, "401 makes Cluster API drop its connection at once");
     Ok(())
@@ -111,7 +114,7 @@ async fn a_stopped_agent_is_noticed_within_twenty_seconds_and_comes_back() -> Re
     sandbox.phase("backend", "Ready").await?;
     let pid = sandbox.pid("agent-backend")?;
     send(pid, "STOP").await?;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let client = capi(&sandbox).await?;
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
