@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use crate::limits::CERTIFICATE_BACKDATE;
 use crate::tls::Identity;
 
-/// Renewal comes between these shares of a certificate's life, in thousandths. Earlier signs more than needed; later
+/// Renewal comes between these shares of a certificate's life, in millionths: coarser steps would have certificates of one
+/// moment renewed at one moment. Earlier signs more than needed; later
 /// leaves too little time for a parent that is away.
-const WINDOW: (i64, i64) = (600, 720);
-/// From this share on, in thousandths, a certificate that is not renewed is worth a warning.
-const LATE: i64 = 850;
+const WINDOW: (i64, i64) = (600_000, 720_000);
+/// From this share on, in millionths, a certificate that is not renewed is worth a warning.
+const LATE: i64 = 850_000;
 
 /// When a certificate was signed: its validity begins a little before that.
 pub fn issued_at(certificate: &Identity) -> Timestamp {
@@ -30,10 +31,10 @@ pub fn late_at(certificate: &Identity) -> Timestamp {
     at_share(certificate, LATE)
 }
 
-fn at_share(certificate: &Identity, thousandths: i64) -> Timestamp {
+fn at_share(certificate: &Identity, millionths: i64) -> Timestamp {
     let issued = issued_at(certificate);
     let life_ms = certificate.not_after.as_millisecond() - issued.as_millisecond();
-    let at = issued.as_millisecond().saturating_add(life_ms.saturating_mul(thousandths) / 1000);
+    let at = issued.as_millisecond().saturating_add(life_ms.saturating_mul(millionths) / 1_000_000);
     Timestamp::from_millisecond(at).unwrap_or(certificate.not_after)
 }
 

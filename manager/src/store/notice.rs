@@ -16,7 +16,7 @@ pub const PROXY_SERVER: &str = "server";
 pub const PROXY_CA: &str = "ca.crt";
 
 impl Store {
-    /// Publishes where the proxy is and whom to trust for it.
+    /// Publishes where the proxy is and whom to trust for it; writes nothing when that is what is published.
     ///
     /// # Errors
     /// As every write.
@@ -34,8 +34,12 @@ impl Store {
             ..ConfigMap::default()
         };
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
-        let params = PatchParams::apply(FIELD_MANAGER).force();
         let object = format!("ConfigMap {namespace}/{PROXY_CONFIG_MAP}");
+        let published = self.call("read", &object, api.get_opt(PROXY_CONFIG_MAP)).await?;
+        if published.is_some_and(|published| published.data == map.data) {
+            return Ok(());
+        }
+        let params = PatchParams::apply(FIELD_MANAGER).force();
         self.write("apply", &object, api.patch(PROXY_CONFIG_MAP, &params, &Patch::Apply(&map))).await?;
         Ok(())
     }

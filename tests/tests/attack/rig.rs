@@ -268,7 +268,8 @@ fn spawn(folder: &Path, ports: [u16; 3], args: &[String]) -> Result<Child> {
     let at = |port: u16| format!("127.0.0.1:{port}");
     Command::new(program)
         .arg("run")
-        .args(["--external-address", "127.0.0.1", "--metrics-listen", "127.0.0.1:0", "--holder", "rig"])
+        .args(["--external-address", "127.0.0.1", "--metrics-listen", "127.0.0.1:0"])
+        .args(["--holder", "rig", "--trust-domain", "lattice.local"])
         .args(["--gateway-listen", &at(ports[0]), "--bootstrap-listen", &at(ports[1]), "--proxy-listen", &at(ports[2])])
         .arg("--kubeconfig")
         .arg(folder.join("kubeconfig"))
