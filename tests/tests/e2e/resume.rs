@@ -65,7 +65,11 @@ async fn a_stopped_sandbox_goes_on_with_the_same_objects_and_comes_to_rest() -> 
     }
     sandbox.fault(&["clear", "cluster=backend,kind=DaemonSet,name=nothing,ready=1"]).await?;
     let log = std::fs::read_to_string(sandbox.state().join("logs/agent-backend.log"))?;
-    assert_eq!(log.matches("lattice_agent::identity: enrolled").count(), 1, "the agent keeps its identity");
+    assert_eq!(
+        log.lines().filter(|line| line.contains("enrolled expires=")).count(),
+        1,
+        "the agent keeps its identity"
+    );
     // At rest within a while: five seconds in a row without a write.
     let (mut last, mut quiet) = (sandbox.writes().await?, 0);
     let mut tick = tokio::time::interval(Duration::from_millis(500));
