@@ -52,7 +52,7 @@ pub(super) fn follow(stop: &Stop, shared: Arc<Shared>) {
     let drain = stop.drain.clone();
     stop.spawn("gateway.secrets", Kind::Service, async move {
         let mut changes = shared.vault.changes();
-        let mut worker = Worker { shared: &shared, done: None, told: None };
+        let mut worker = Worker { shared: &shared, done: None, told: None, open: false };
         loop {
             tokio::select! {
                 biased;
@@ -75,6 +75,8 @@ struct Worker<'a> {
     done: Option<Wish>,
     /// The status as it was written last.
     told: Option<RotationStatus>,
+    /// Something was asked for, or could not be read or written, and waits for another try.
+    open: bool,
 }
 
 impl Worker<'_> {
@@ -96,42 +98,50 @@ impl Worker<'_> {
         }
     }
 
-    /// While nothing was ever asked for, nothing is written.
+    /// Brings the status up to date. While nothing was ever asked for, nothing is written; while nothing has moved, the
+    /// parent's API is not asked.
     async fn look_again(&mut self) {
-        if self.told.is_some() {
+        let Some(told) = &self.told else { return };
+        if self.open || *told != self.status(told.answers, told.outcome.clone()) {
             self.look().await;
         }
     }
 
     /// Reads the wish, carries it out if it is new, and says how things stand.
     async fn look(&mut self) {
+        self.open = true;
         for _ in 0..RACES_MAX {
             let entry = match self.shared.vault.read(SECRET_NAME).await {
                 Ok(Some(entry)) => entry,
-                Ok(None) => return,
+                Ok(None) => {
+                    self.open = false;
+                    return;
+                }
                 Err(error) => return tracing::warn!(error = %error, "the rotation's Secret cannot be read"),
             };
             let read = |key: &str| entry.contents.data.get(key).map(Vec::as_slice).unwrap_or_default();
             let wish: Option<Wish> = serde_json::from_slice(read(WISH)).ok();
             let stored: Option<RotationStatus> = serde_json::from_slice(read(STATUS)).ok();
             let outcome = self.carry_out(wish.as_ref(), stored.as_ref()).await;
-            let status = self.status(wish.as_ref(), outcome);
+            let answered = wish.as_ref().filter(|wish| self.done.as_ref() == Some(*wish)).map(|wish| wish.asked_at);
+            let status = self.status(answered.or(stored.as_ref().and_then(|stored| stored.answers)), outcome);
+            let open = wish.is_some_and(|wish| status.answers != Some(wish.asked_at));
             if stored.as_ref() == Some(&status) {
-                self.told = Some(status);
-                return;
+                return self.told(status, open);
             }
             let mut data: BTreeMap<String, Vec<u8>> = entry.contents.data.clone();
             data.insert(STATUS.to_owned(), serde_json::to_vec(&status).unwrap_or_default());
             let labels = BTreeMap::from([(LABEL_HOLDS.to_owned(), "ca-rotation".to_owned())]);
             match self.shared.vault.replace(SECRET_NAME, entry.version.clone(), Contents { labels, data }).await {
-                Ok(_) => {
-                    self.told = Some(status);
-                    return;
-                }
+                Ok(_) => return self.told(status, open),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return tracing::warn!(error = %error, "the rotation's status cannot be written"),
             }
         }
+    }
+
+    fn told(&mut self, status: RotationStatus, open: bool) {
+        (self.told, self.open) = (Some(status), open);
     }
 
     /// Takes the step that was asked for, once. The words are for whoever asked.
@@ -168,17 +178,17 @@ impl Worker<'_> {
         }
     }
 
-    fn status(&self, wish: Option<&Wish>, outcome: String) -> RotationStatus {
+    /// How things stand, `answers` being the time of the wish that was answered last.
+    fn status(&self, answers: Option<Timestamp>, outcome: String) -> RotationStatus {
         let (phase, since) = self.shared.authorities.phase();
         let authority = self.shared.authorities.present();
-        let answered = wish.filter(|wish| self.done.as_ref() == Some(*wish) || outcome.starts_with(['d', 'r']));
         RotationStatus {
             phase,
             since: clock::to_seconds(since),
             signing: authority.pin().to_string(),
             trusted: authority.bundle().certificates().len(),
             standing: self.standing(),
-            answers: answered.map(|wish: &Wish| -> Timestamp { wish.asked_at }),
+            answers,
             outcome,
         }
     }
