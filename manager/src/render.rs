@@ -32,7 +32,6 @@ pub use error::Error;
 pub use object::{CLUSTER_NAME_LABEL, CLUSTER_UID_LABEL, RenderedObject, Stage};
 
 pub(crate) use engine::Engine;
-pub(crate) use hash::hex;
 pub(crate) use library::{Library, template_of};
 pub(crate) use object::all as parse_objects;
 

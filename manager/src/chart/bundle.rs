@@ -155,7 +155,7 @@ pub fn digest(objects: &[Value], gates: &[v1::Gate]) -> String {
     for gate in gates {
         feed(&gate.encode_to_vec());
     }
-    render::hex(&hash.finalize())
+    lattice_protocol::tls::hex(&hash.finalize())
 }
 
 fn component_values(renderer: &Renderer, name: &str, view: &View<'_>, selection: &Selection) -> Result<Value, Error> {

@@ -1,5 +1,6 @@
 //! The ladder from nothing to applied objects: what is missing is made, and made again when it goes.
 
+use lattice_protocol::tls::hex;
 use sha2::{Digest, Sha256};
 
 use super::effect::{EffectKind, Stage};
@@ -12,7 +13,7 @@ use crate::api::{AppliedSpec, FINALIZER, FINALIZER_IN_USE, KubernetesVersion, La
 /// digest for the same spec, so it rolls no machine.
 pub fn spec_digest(spec: &LatticeClusterSpec) -> String {
     let part = serde_json::json!([spec.lattice_image, spec.provider_ref, spec.provider, spec.nodes]);
-    Sha256::digest(part.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(part.to_string())[..8])
 }
 
 /// How far the ladder was climbed.

@@ -4,6 +4,7 @@
 //! status was written makes the same ones again.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use lattice_protocol::tls::hex;
 use sha2::{Digest, Sha256};
 
 use super::look::Look;
@@ -19,7 +20,6 @@ pub(super) fn begin(look: &mut Look<'_>, type_: OperationType, salt: &str) {
         return;
     }
     let seed = Sha256::digest(format!("{}/{}/{salt}", look.uid(), type_.as_str()));
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     look.status.operation = Some(Operation {
         type_,
         id: hex(&seed[24..32]),

@@ -1,5 +1,6 @@
 //! Names by content: a template that Cluster API treats as immutable gets a new name whenever it changes.
 
+use lattice_protocol::tls::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -19,15 +20,6 @@ pub(super) fn of(object: &Value) -> String {
     let mut hex = hex(&hash.finalize());
     hex.truncate(HASH_CHARS);
     hex
-}
-
-/// The SHA-256 of `bytes` as 64 lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String does not fail");
-        text
-    })
 }
 
 /// Feeds a value so that no two different ones feed the same bytes.

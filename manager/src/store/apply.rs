@@ -118,7 +118,7 @@ fn with_hash(object: &DynamicObject, label: &str) -> Result<DynamicObject, Error
         .metadata
         .annotations
         .get_or_insert_default()
-        .insert(HASH_ANNOTATION.to_owned(), super::cache::hex(&Sha256::digest(bytes)[..8]));
+        .insert(HASH_ANNOTATION.to_owned(), lattice_protocol::tls::hex(&Sha256::digest(bytes)[..8]));
     Ok(wanted)
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
+use lattice_protocol::tls::hex;
 use sha2::{Digest, Sha256};
 
 use super::Kind;
@@ -266,15 +267,6 @@ pub fn cluster_of(namespace: &str) -> Option<&str> {
 /// sha256 of a Secret's value, in hex.
 pub fn digest(value: &[u8]) -> String {
     hex(&Sha256::digest(value))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn put<T>(held: &mut BTreeMap<String, Arc<T>>, new: T, meta: impl Fn(&T) -> &ObjectMeta) -> bool {

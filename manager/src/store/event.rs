@@ -81,7 +81,7 @@ fn event_name(note: &EventNote, regarding: &ObjectReference) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    format!("{}.{}", regarding.name.as_deref().unwrap_or("lattice"), super::cache::hex(&hash.finalize()[..8]))
+    format!("{}.{}", regarding.name.as_deref().unwrap_or("lattice"), lattice_protocol::tls::hex(&hash.finalize()[..8]))
 }
 
 fn cut(text: &str, bytes_max: usize) -> &str {

@@ -249,8 +249,7 @@ async fn sum(files: &[&str], at: &Surroundings, streams: &mut Streams) -> Result
         while let Some(chunk) = source.next(streams).await? {
             hash.update(&chunk);
         }
-        let hex: Vec<String> = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        say(streams, format!("{}  {path}\n", hex.concat())).await?;
+        say(streams, format!("{}  {path}\n", lattice_protocol::tls::hex(&hash.finalize()))).await?;
     }
     Ok(())
 }
