@@ -8,6 +8,7 @@ use lattice_apiserver::ApiServer;
 use lattice_nodes::{NodeSpec, Nodes, NodesConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::causes::chain;
 use crate::cli::ApiArgs;
 use crate::node::answer_for_pods;
 use crate::node::folder::{private, write_mode};
@@ -80,14 +81,4 @@ fn workloads(server: &std::sync::Arc<ApiServer>, args: &ApiArgs) -> Nodes {
 async fn install(server: &std::sync::Arc<ApiServer>, folder: &Path) -> Result<(), String> {
     let all = parent::read_folder(folder).map_err(|error| chain(&error))?;
     parent::install_all(&server.client(), &all).await.map_err(|error| chain(&error))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@
 
 mod api;
 pub mod capi;
+mod causes;
 pub mod cli;
 mod control;
 pub mod fault;

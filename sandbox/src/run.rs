@@ -258,13 +258,7 @@ fn report(end: &End, args: &RunArgs, board: &Board, state: &StateFolder) -> Exit
 }
 
 fn fail(error: &Error) -> ExitCode {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    complain(&format!("lattice-manager sandbox: {text}"));
+    complain(&format!("lattice-manager sandbox: {}", crate::causes::chain(error)));
     ExitCode::FAILURE
 }
 

@@ -17,6 +17,7 @@ use super::folder::{NodeFile, prepare};
 use super::kubeadm;
 use super::record::{Joined, MachineRecord};
 use crate::capi::{Boot, Machines, Power};
+use crate::causes::chain;
 use crate::fault::What;
 use crate::faults::Faults;
 
@@ -463,17 +464,6 @@ fn workload_fault(what: &What) -> Option<lattice_nodes::Fault> {
         What::PullFails { workload } => Some(lattice_nodes::Fault::Pull { workload: reference(workload) }),
         _ => None,
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
