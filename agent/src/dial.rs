@@ -244,13 +244,14 @@ impl Machine {
             self.backoff.reset();
         }
         tracing::info!(reason = %closed, seconds = began.elapsed().as_secs(), "connection lost");
-        if let Closed::Peer { code: CloseCode::UnknownIdentity | CloseCode::Locked, .. } = &closed {
-            // The stored certificate is not the last one that was issued: perhaps a newer one is stored by now.
-            self.identity = None;
-            self.refused = true;
-        }
-        // Over TLS 1.3 the parent's verdict comes after the dialling side thinks that it is connected.
-        if matches!(&closed, Closed::Broken(why) if failure::is_refused_certificate(why)) {
+        let refused = match &closed {
+            Closed::Peer { code, .. } => matches!(code, CloseCode::UnknownIdentity | CloseCode::Locked),
+            // Over TLS 1.3 the parent's verdict comes after the dialling side thinks that it is connected.
+            Closed::Broken(why) => failure::is_refused_certificate(why),
+            _ => false,
+        };
+        if refused {
+            // The certificate is not the last one that was issued: perhaps a newer one is stored by now.
             self.identity = None;
             self.refused = true;
         }
