@@ -12,11 +12,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use lattice_protocol::clock;
 use lattice_protocol::ids::{ClusterName, ClusterUid};
@@ -35,6 +35,10 @@ use super::stop::Stop;
 use super::{Shared, TunnelEvent, https};
 use crate::store::ca::SigningRequest;
 use crate::store::identity::Refusal;
+
+/// Longest overlong body that is read to its end, bytes, and thrown away: a client that is still writing does not hear
+/// why it is refused, only that the connection broke. Higher lets strangers keep us reading.
+const OVERLONG_BYTES_MAX: usize = 2 << 20;
 
 /// What an agent's manifest is rendered from.
 #[derive(Clone, Debug)]
@@ -102,6 +106,21 @@ impl https::Answer for Bootstrap {
     }
 }
 
+/// Reads a body that is not too long.
+async fn whole(mut body: Incoming) -> Result<Bytes, Problem> {
+    let (mut kept, mut seen) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Problem::TooLarge)?.into_data() else { continue };
+        seen += data.len();
+        if seen <= ENROL_BODY_BYTES_MAX {
+            kept.extend_from_slice(&data);
+        } else if seen > OVERLONG_BYTES_MAX {
+            break;
+        }
+    }
+    if seen > ENROL_BODY_BYTES_MAX { Err(Problem::TooLarge) } else { Ok(kept.freeze()) }
+}
+
 impl Bootstrap {
     async fn post(
         &self,
@@ -115,9 +134,7 @@ impl Bootstrap {
         if !self.0.attempts.allows(from, None) {
             return Err(Problem::Refused(Refusal::TooMany));
         }
-        let body = Limited::new(request.into_body(), ENROL_BODY_BYTES_MAX).collect();
-        let body = timeout(REQUEST_HEAD_TIMEOUT, body).await.map_err(|_| Problem::TooSlow)?;
-        let body = body.map_err(|_| Problem::TooLarge)?.to_bytes();
+        let body = timeout(REQUEST_HEAD_TIMEOUT, whole(request.into_body())).await.map_err(|_| Problem::TooSlow)??;
         match path {
             "/v1/enrol" => self.enrol(&body, from).await,
             "/v1/recover" => self.recover(&body, from).await,
