@@ -10,13 +10,13 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::telemetry::{self, Exporter, Fallback, Telemetry};
-use lattice_protocol::transport::Incoming;
+use lattice_protocol::transport::{Incoming, Net};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Context, Engine};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Draws};
 use crate::child;
 use crate::cli::Run;
 use crate::dial::{self, Dialler, Link};
@@ -80,7 +80,7 @@ pub async fn serve(options: &Run, exporter: &Exporter, stop: &CancellationToken)
     // `stop` ends the session; this ends what a draining session still needs.
     let end = CancellationToken::new();
     let _whatever_happens = end.clone().drop_guard();
-    let dialler = build(options, exporter, stop, &end).await?;
+    let dialler = build(options, child::client(options)?, exporter, stop, &end).await?;
     dial::run(dialler).await;
     Ok(())
 }
@@ -110,13 +110,16 @@ fn stop_on_signal(stop: CancellationToken) -> Result<(), Error> {
 }
 
 /// Makes every part and starts all but the dialler.
-async fn build(
+///
+/// # Errors
+/// [`Error::Listen`].
+pub async fn build(
     options: &Run,
+    client: kube::Client,
     exporter: &Exporter,
     stop: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<Dialler, Error> {
-    let client = child::client(options)?;
     let notices = Notices::start(client.clone(), &options.namespace, &options.node_name);
     let (observed, api) = (Observed::default(), Api::new(client.clone()));
     let context = Context::new(
@@ -152,6 +155,9 @@ async fn build(
         renewed: wallet.present(),
         wallet,
         api,
+        net: Net::System,
+        draws: Draws::default(),
+        quic_again: Duration::from_secs(options.quic_again_seconds),
         acceptor: Acceptor::new(grpc, Proxy::new(client)),
         notices,
         link,

@@ -1,6 +1,29 @@
 //! How long to wait before trying again: full jitter, so that many who failed together do not come back together.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// Where shares are drawn from: chance, or a seed that a test can print. Clones draw from the same.
+#[derive(Clone, Debug, Default)]
+pub struct Draws(Option<Arc<Mutex<StdRng>>>);
+
+impl Draws {
+    /// Draws the same shares for the same seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self(Some(Arc::new(Mutex::new(StdRng::seed_from_u64(seed)))))
+    }
+
+    /// A share from 0 to 1.
+    pub fn share(&self) -> f64 {
+        match &self.0 {
+            Some(seeded) => seeded.lock().unwrap_or_else(PoisonError::into_inner).random(),
+            None => rand::random(),
+        }
+    }
+}
 
 /// Grows with each failure, and starts anew after [`Backoff::reset`].
 #[derive(Clone, Debug)]
@@ -8,12 +31,18 @@ pub struct Backoff {
     first: Duration,
     longest: Duration,
     failures: u32,
+    draws: Draws,
 }
 
 impl Backoff {
     /// Waits at most `first` after the first failure, doubling up to `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, failures: 0 }
+        Self { first, longest, failures: 0, draws: Draws::default() }
+    }
+
+    /// Draws its shares from `draws`.
+    pub fn drawing(self, draws: &Draws) -> Self {
+        Self { draws: draws.clone(), ..self }
     }
 
     /// The wait after one more failure: a random share of the ceiling, `share` from 0 to 1.
@@ -25,7 +54,8 @@ impl Backoff {
 
     /// The wait after one more failure.
     pub fn next_wait(&mut self) -> Duration {
-        self.next_at(rand::random())
+        let share = self.draws.share();
+        self.next_at(share)
     }
 
     /// Failures since the last reset.

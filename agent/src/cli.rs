@@ -124,6 +124,11 @@ pub struct Run {
     #[arg(long, env = "NO_PROXY", value_name = "LIST", default_value = "")]
     pub no_proxy: String,
 
+    /// Shortest time on TCP before QUIC is tried again, seconds; at random up to twice that. Only tests set it.
+    #[arg(long, env = "LATTICE_QUIC_AGAIN_SECONDS", value_name = "SECONDS", hide = true,
+        default_value_t = crate::dial::QUIC_AGAIN.as_secs())]
+    pub quic_again_seconds: u64,
+
     /// Folder put before every mounted path; only a simulator sets it.
     #[arg(long, env = "LATTICE_VOLUME_ROOT", value_name = "DIR", hide = true)]
     pub volume_root: Option<PathBuf>,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lattice_protocol::limits::DRAIN_TIMEOUT;
-use lattice_protocol::transport::{CloseCode, Closed, Session, Transport, slot_of};
+use lattice_protocol::transport::{CloseCode, Closed, Net, Session, Transport, slot_of};
 use lattice_protocol::{clock, tls};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,12 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use address::Address;
 pub(crate) use failure::chain;
+pub use handover::QUIC_AGAIN;
 
 use address::Target;
 use failure::Failure;
 use race::Ways;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Draws};
 use crate::identity::{Identity, Wallet};
 use crate::notice::Notices;
 use crate::observe;
@@ -76,6 +77,12 @@ pub struct Dialler {
     /// A newer identity than the one that is in use, as soon as there is one: a session is dialled with it, and takes the
     /// place of the present one.
     pub renewed: watch::Receiver<Option<Arc<Identity>>>,
+    /// The network that is dialled through.
+    pub net: Net,
+    /// Where waits are drawn from.
+    pub draws: Draws,
+    /// Shortest time on TCP before QUIC is tried again: [`QUIC_AGAIN`].
+    pub quic_again: Duration,
     /// Takes the parent's streams.
     pub acceptor: Acceptor,
     /// Tells people on the child.
@@ -103,8 +110,8 @@ enum State {
 /// Runs until the process ends.
 pub async fn run(dialler: Dialler) {
     let mut machine = Machine {
+        backoff: Backoff::new(WAIT.0, WAIT.1).drawing(&dialler.draws),
         dialler,
-        backoff: Backoff::new(WAIT.0, WAIT.1),
         identity: None,
         last: None,
         refused: false,
@@ -211,7 +218,7 @@ impl Machine {
             }
             let fleet = &self.dialler.wallet.enrolment().trust_domain;
             let config = tls::tunnel_client(&own.credentials, &own.ca, fleet).map_err(|error| chain(&error))?;
-            race::first(targets, &Arc::new(config), ways).await
+            race::first(&self.dialler.net, targets, &Arc::new(config), ways).await
         };
         dialled.await.inspect_err(|why| {
             let span = tracing::Span::current();
@@ -255,7 +262,7 @@ impl Machine {
             self.identity = None;
             self.refused = true;
         }
-        self.fail(Failure::ConnectionLost(closed.to_string()), wait_after(&closed)).await
+        self.fail(Failure::ConnectionLost(closed.to_string()), wait_after(&closed, &self.dialler.draws)).await
     }
 
     /// Takes no more streams, and lets open ones finish.
@@ -288,13 +295,13 @@ impl Machine {
 }
 
 /// How long to wait after a session that ended like this; none: by the backoff.
-fn wait_after(closed: &Closed) -> Option<Duration> {
+fn wait_after(closed: &Closed, draws: &Draws) -> Option<Duration> {
     let Closed::Peer { code, reason } = closed else { return None };
     match code {
         CloseCode::Superseded | CloseCode::Locked => Some(WAIT_SUPERSEDED),
         CloseCode::Revoked => Some(WAIT_REVOKED),
         // It said so itself, and its successor is there or coming: at the time that it named, else a little jitter.
-        CloseCode::Draining => Some(slot_of(reason).unwrap_or_else(|| WAIT.0.mul_f64(rand::random()))),
+        CloseCode::Draining => Some(slot_of(reason).unwrap_or_else(|| WAIT.0.mul_f64(draws.share()))),
         CloseCode::Busy => slot_of(reason),
         _ => None,
     }
@@ -306,7 +313,8 @@ mod tests {
 
     #[track_caller]
     fn waits(code: CloseCode, reason: &str, expected: Option<Duration>) {
-        assert_eq!(wait_after(&Closed::Peer { code, reason: reason.to_owned() }), expected, "{code}: {reason}");
+        let closed = Closed::Peer { code, reason: reason.to_owned() };
+        assert_eq!(wait_after(&closed, &Draws::default()), expected, "{code}: {reason}");
     }
 
     #[test]
@@ -316,8 +324,9 @@ mod tests {
         waits(CloseCode::Busy, "too many", None);
         waits(CloseCode::Superseded, "; dial again in 1 ms", Some(WAIT_SUPERSEDED));
         waits(CloseCode::Revoked, "; dial again in 1 ms", Some(WAIT_REVOKED));
-        let soon = wait_after(&Closed::Peer { code: CloseCode::Draining, reason: String::new() });
+        let draining = Closed::Peer { code: CloseCode::Draining, reason: String::new() };
+        let soon = wait_after(&draining, &Draws::default());
         assert!(soon.is_some_and(|soon| soon <= WAIT.0));
-        assert_eq!(wait_after(&Closed::Silent), None, "by the backoff");
+        assert_eq!(wait_after(&Closed::Silent, &Draws::default()), None, "by the backoff");
     }
 }

@@ -32,7 +32,7 @@ use lattice_protocol::reason::Reason;
 use lattice_protocol::spiffe::TrustDomain;
 use lattice_protocol::tls::{self, CaPin};
 use lattice_protocol::token::{JoinToken, TokenHash};
-use lattice_protocol::transport::{self, CloseCode, quic};
+use lattice_protocol::transport::{self, CloseCode, Net, quic};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -86,6 +86,8 @@ pub struct GatewayParts {
     pub reviewer: Arc<dyn Reviewer>,
     /// Counts what happens.
     pub metrics: Metrics,
+    /// The network that the tunnel's port is in.
+    pub net: Net,
 }
 
 /// Why the gateway did not start or do something.
@@ -166,7 +168,7 @@ impl Gateway {
 
         let tunnel_tls = tls::tunnel_server_with(Arc::clone(&shown.own), Arc::clone(&shown.clients));
         let reset_key = quic::reset_key(authority.replica_secret());
-        let listeners = tunnel::listen(config.gateway_listen, tunnel_tls, reset_key).await?;
+        let listeners = tunnel::listen(&parts.net, config.gateway_listen, tunnel_tls, reset_key).await?;
         let endpoint = listeners.quic.clone();
         let bootstrap = listen(config.bootstrap_listen).await?;
         let proxy = listen(config.proxy_listen).await?;

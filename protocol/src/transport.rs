@@ -11,6 +11,7 @@ pub mod dial;
 mod exchange;
 mod grpc;
 mod mux;
+pub mod net;
 pub mod quic;
 mod session;
 mod slot;
@@ -20,6 +21,7 @@ mod upgrade;
 
 pub use self::exchange::{ExchangeBody, http_exchange, serve_exchange};
 pub use self::grpc::{Incoming, IncomingSender, Peer, PeerInfo, grpc_channel};
+pub use self::net::Net;
 pub use self::session::{Accepted, CloseCode, Closed, Session};
 pub use self::slot::{slot_of, with_slot};
 pub use self::stream::{Priority, Stream, Tag};

@@ -25,7 +25,7 @@ use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::spiffe::TrustDomain;
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{self, CaBundle, Credentials};
-use lattice_protocol::transport::{Incoming, Session, quic, tcp};
+use lattice_protocol::transport::{Incoming, Net, Session, quic, tcp};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
@@ -165,6 +165,7 @@ async fn open(config: &GatewayConfig, server: &Arc<ApiServer>) -> Result<Gateway
         events,
         reviewer: Arc::new(KubeReviewer::new(server.client())),
         metrics: Metrics::new(),
+        net: Net::System,
     };
     Ok(Gateway::start(config.clone(), parts).await?)
 }

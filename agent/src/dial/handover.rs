@@ -17,7 +17,7 @@ use crate::serve::{Acceptor, Exchanges};
 
 /// Shortest time on TCP before QUIC is tried again; at random up to twice that. Lower sends packets into the void for ever
 /// where UDP is forbidden; higher stays on the slower carrier.
-const QUIC_AGAIN: Duration = Duration::from_mins(5);
+pub const QUIC_AGAIN: Duration = Duration::from_mins(5);
 
 /// Longest that a replaced session goes on for what is open on it. Cluster API's watches end by themselves within 11
 /// minutes; whoever sits in an `exec` for longer is cut.
@@ -39,7 +39,7 @@ impl Machine {
                     self.identity = Some(newer);
                     return session;
                 }
-                () = tokio::time::sleep(QUIC_AGAIN.mul_f64(1.0 + rand::random::<f64>())),
+                () = tokio::time::sleep(self.dialler.quic_again.mul_f64(1.0 + self.dialler.draws.share())),
                     if present.transport() == Transport::Tcp => {}
             }
             let Some(identity) = identity else { continue };
@@ -52,7 +52,7 @@ impl Machine {
 
     /// Dials with a newer identity until it succeeds. The present session goes on meanwhile.
     async fn with_identity(&self, present: &Session, newer: &Identity) -> Session {
-        let mut backoff = Backoff::new(WAIT.0, WAIT.1);
+        let mut backoff = Backoff::new(WAIT.0, WAIT.1).drawing(&self.dialler.draws);
         loop {
             match self.beside(present, newer, Ways::after(Some(present.transport()))).await {
                 Ok(session) => return session,

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use lattice_protocol::limits::{HANDSHAKE_TIMEOUT, TCP_HEAD_START};
 use lattice_protocol::transport::dial::{Race, race};
-use lattice_protocol::transport::{Session, Transport, quic, tcp};
+use lattice_protocol::transport::{Net, Session, Transport, quic, tcp};
 
 use super::address::{Address, Target};
 use super::chain;
@@ -43,6 +43,7 @@ impl Ways {
 /// # Errors
 /// What every address said, in one line.
 pub(super) async fn first(
+    net: &Net,
     targets: Vec<Target>,
     tls: &Arc<rustls::ClientConfig>,
     ways: Ways,
@@ -53,8 +54,8 @@ pub(super) async fn first(
         .map(|(target, place)| async move {
             tokio::time::sleep(HEAD_START * place).await;
             match target {
-                Target::Straight(address) => dial(address, Arc::clone(tls), ways).await,
-                Target::Datagrams(address) => dial(address, Arc::clone(tls), Ways::QuicOnly).await,
+                Target::Straight(address) => dial(net, address, Arc::clone(tls), ways).await,
+                Target::Datagrams(address) => dial(net, address, Arc::clone(tls), Ways::QuicOnly).await,
                 Target::Through(proxy, to) => through(&proxy, &to, Arc::clone(tls), ways).await,
             }
         })
@@ -94,18 +95,23 @@ async fn in_time(to: &Address, dialling: impl Future<Output = Result<Session, St
 }
 
 /// A socket of its own for each dial: a binding in a NAT on the way that went bad is not used again.
-async fn dial(address: SocketAddr, tls: Arc<rustls::ClientConfig>, ways: Ways) -> Result<Session, String> {
+async fn dial(
+    net: &Net,
+    address: SocketAddr,
+    tls: Arc<rustls::ClientConfig>,
+    ways: Ways,
+) -> Result<Session, String> {
     let any = if address.is_ipv4() {
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
     } else {
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
     };
-    let endpoint = quic::dialler(any);
+    let endpoint = quic::dialler_in(net, any).await;
     match ways {
         Ways::Both(head_start) => {
             // A host that forbids UDP sockets still has TCP.
             let quic = endpoint.as_ref().ok();
-            race(Race { address, quic, tls, head_start }).await.map_err(|error| chain(&error))
+            race(Race { address, net, quic, tls, head_start }).await.map_err(|error| chain(&error))
         }
         Ways::QuicOnly => {
             let dialled = async { quic::dial(&endpoint?, quic::client_config(tls)?, address).await };

@@ -13,6 +13,7 @@ use lattice_protocol::clock;
 use lattice_protocol::spiffe::TrustDomain;
 use lattice_protocol::task::{self, Kind as TaskKind};
 use lattice_protocol::telemetry::Exporter;
+use lattice_protocol::transport::Net;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -199,6 +200,7 @@ async fn open_gateway(
             events: events.clone(),
             reviewer: Arc::new(KubeReviewer::new(parts.client.clone())),
             metrics: parts.metrics.clone(),
+            net: Net::System,
         };
         let opened = tokio::select! {
             biased;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lattice_protocol::clock;
 use lattice_protocol::task::Kind;
-use lattice_protocol::transport::{self, CloseCode, Closed, Session, quic, tcp};
-use tokio::net::TcpListener;
+use lattice_protocol::transport::net::Listener;
+use lattice_protocol::transport::{self, CloseCode, Closed, Net, Session, quic, tcp};
 
 use super::admission::{Admission, Running};
 use super::identity::code;
@@ -34,12 +34,13 @@ const PORT_TRIES: usize = 16;
 /// UDP and TCP on one port number.
 pub(super) struct Listeners {
     pub(super) quic: quinn::Endpoint,
-    pub(super) tcp: TcpListener,
+    pub(super) tcp: Listener,
     pub(super) tls: Arc<rustls::ServerConfig>,
 }
 
 /// Binds both. With port 0 they agree on a free one.
 pub(super) async fn listen(
+    net: &Net,
     address: SocketAddr,
     tls: rustls::ServerConfig,
     reset_key: quic::ResetKey,
@@ -48,9 +49,10 @@ pub(super) async fn listen(
     let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
-        let quic = quic::listen(address, server_config(Arc::clone(&tls))?, Some(Arc::clone(&reset_key)))?;
+        let config = server_config(Arc::clone(&tls))?;
+        let quic = quic::listen_in(net, address, config, Some(Arc::clone(&reset_key))).await?;
         let bound = quic.local_addr().map_err(|source| Error::Listen { address, source })?;
-        match TcpListener::bind(bound).await {
+        match net.listen(bound).await {
             Ok(tcp) => return Ok(Listeners { quic, tcp, tls }),
             Err(source) if tries == 0 => return Err(Error::Listen { address: bound, source }),
             Err(_) => {}
@@ -102,7 +104,7 @@ async fn over_quic(stop: Stop, endpoint: quinn::Endpoint, admission: Arc<Admissi
 
 async fn over_tcp(
     stop: Stop,
-    listener: TcpListener,
+    listener: Listener,
     tls: Arc<rustls::ServerConfig>,
     admission: Arc<Admission>,
     shared: Arc<Shared>,

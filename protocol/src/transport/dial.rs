@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use super::{Error, Session, quic, tcp};
+use super::{Error, Net, Session, quic, tcp};
 
 /// One address, and both ways to it.
 #[derive(Debug)]
 pub struct Race<'a> {
     /// Where to.
     pub address: SocketAddr,
+    /// Where TCP goes out.
+    pub net: &'a Net,
     /// The endpoint that QUIC goes out from; none: TCP only.
     pub quic: Option<&'a quinn::Endpoint>,
     /// TLS of both.
@@ -40,9 +42,9 @@ pub struct Unreachable {
 /// # Errors
 /// [`Unreachable`] with what went wrong on each way.
 pub async fn race(race: Race<'_>) -> Result<Session, Unreachable> {
-    let Race { address, quic, tls, head_start } = race;
+    let Race { address, net, quic, tls, head_start } = race;
     let Some(endpoint) = quic else {
-        return tcp::dial(tls, address).await.map_err(|tcp| Unreachable { address, quic: None, tcp });
+        return tcp::dial_in(net, tls, address).await.map_err(|tcp| Unreachable { address, quic: None, tcp });
     };
     let over_quic = {
         let tls = Arc::clone(&tls);
@@ -55,7 +57,7 @@ pub async fn race(race: Race<'_>) -> Result<Session, Unreachable> {
         Ok(Err(error)) => Some(error),
         Err(_) => None,
     };
-    let over_tcp = tcp::dial(tls, address);
+    let over_tcp = tcp::dial_in(net, tls, address);
     tokio::pin!(over_tcp);
     if let Some(quic) = quic_failed {
         return over_tcp.await.map_err(|tcp| Unreachable { address, quic: Some(quic), tcp });

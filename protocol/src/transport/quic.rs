@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
-use super::{Error, Session};
+use super::{Error, Net, Session};
 use crate::limits::{
     HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SOCKET_BUFFER_BYTES, STREAMS_INITIAL, STREAMS_MAX,
 };
@@ -96,9 +96,20 @@ pub fn listen(
     config: quinn::ServerConfig,
     reset_key: Option<ResetKey>,
 ) -> Result<Endpoint, Error> {
-    let failed = |source| Error::Bind { address, source };
-    let socket = socket(address).map_err(failed)?;
-    Endpoint::new(endpoint_config(reset_key), Some(config), socket, Arc::new(TokioRuntime)).map_err(failed)
+    bind(address, Some(config), reset_key)
+}
+
+/// As [`listen`], in any network.
+///
+/// # Errors
+/// [`Error::Bind`].
+pub async fn listen_in(
+    net: &Net,
+    address: SocketAddr,
+    config: quinn::ServerConfig,
+    reset_key: Option<ResetKey>,
+) -> Result<Endpoint, Error> {
+    bind_in(net, address, Some(config), reset_key).await
 }
 
 /// Binds an endpoint that only dials. Give the unspecified address of the family that will be dialled.
@@ -106,9 +117,38 @@ pub fn listen(
 /// # Errors
 /// [`Error::Bind`].
 pub fn dialler(address: SocketAddr) -> Result<Endpoint, Error> {
+    bind(address, None, None)
+}
+
+/// As [`dialler`], in any network.
+///
+/// # Errors
+/// [`Error::Bind`].
+pub async fn dialler_in(net: &Net, address: SocketAddr) -> Result<Endpoint, Error> {
+    bind_in(net, address, None, None).await
+}
+
+fn bind(
+    address: SocketAddr,
+    config: Option<quinn::ServerConfig>,
+    reset_key: Option<ResetKey>,
+) -> Result<Endpoint, Error> {
     let failed = |source| Error::Bind { address, source };
     let socket = socket(address).map_err(failed)?;
-    Endpoint::new(endpoint_config(None), None, socket, Arc::new(TokioRuntime)).map_err(failed)
+    Endpoint::new(endpoint_config(reset_key), config, socket, Arc::new(TokioRuntime)).map_err(failed)
+}
+
+async fn bind_in(
+    net: &Net,
+    address: SocketAddr,
+    config: Option<quinn::ServerConfig>,
+    reset_key: Option<ResetKey>,
+) -> Result<Endpoint, Error> {
+    let Net::Made(network) = net else { return bind(address, config, reset_key) };
+    let failed = |source| Error::Bind { address, source };
+    let socket = network.datagrams(address).await.map_err(failed)?;
+    let settings = endpoint_config(reset_key);
+    Endpoint::new_with_abstract_socket(settings, config, socket, Arc::new(TokioRuntime)).map_err(failed)
 }
 
 /// Dials a manager and waits for the handshake, at most [`HANDSHAKE_TIMEOUT`].

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, ServerConfig};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::mux::Mux;
-use super::{Error, Session};
+use super::net::Io;
+use super::{Error, Net, Session};
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::tls::{ALPN, Identity, MANAGER_SERVER_NAME, Unacceptable};
 
@@ -20,8 +20,16 @@ use crate::tls::{ALPN, Identity, MANAGER_SERVER_NAME, Unacceptable};
 /// # Errors
 /// [`Error::Connect`], [`Error::HandshakeTimeout`], [`Error::TlsHandshake`], [`Error::OtherProtocol`], [`Error::Peer`].
 pub async fn dial(tls: Arc<ClientConfig>, address: SocketAddr) -> Result<Session, Error> {
+    dial_in(&Net::System, tls, address).await
+}
+
+/// As [`dial`], in any network.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_in(net: &Net, tls: Arc<ClientConfig>, address: SocketAddr) -> Result<Session, Error> {
     let dialling = async {
-        let stream = TcpStream::connect(address).await.map_err(|source| Error::Connect { address, source })?;
+        let stream = net.connect(address).await.map_err(|source| Error::Connect { address, source })?;
         over(stream, tls, address).await
     };
     timeout(HANDSHAKE_TIMEOUT, dialling).await.map_err(|_| Error::HandshakeTimeout(address))?
@@ -34,8 +42,9 @@ pub async fn dial(tls: Arc<ClientConfig>, address: SocketAddr) -> Result<Session
 ///
 /// # Panics
 /// Never: the name is a constant.
-pub async fn over(stream: TcpStream, tls: Arc<ClientConfig>, address: SocketAddr) -> Result<Session, Error> {
-    let _ = stream.set_nodelay(true);
+pub async fn over(stream: impl Into<Io>, tls: Arc<ClientConfig>, address: SocketAddr) -> Result<Session, Error> {
+    let stream = stream.into();
+    stream.hasten();
     let name = MANAGER_SERVER_NAME.try_into().expect("the manager's name is a DNS name");
     let stream = TlsConnector::from(tls)
         .connect(name, stream)
@@ -49,8 +58,9 @@ pub async fn over(stream: TcpStream, tls: Arc<ClientConfig>, address: SocketAddr
 ///
 /// # Errors
 /// [`Error::HandshakeTimeout`], [`Error::TlsHandshake`], [`Error::OtherProtocol`], [`Error::Peer`].
-pub async fn accept(stream: TcpStream, tls: Arc<ServerConfig>, address: SocketAddr) -> Result<Session, Error> {
-    let _ = stream.set_nodelay(true);
+pub async fn accept(stream: impl Into<Io>, tls: Arc<ServerConfig>, address: SocketAddr) -> Result<Session, Error> {
+    let stream = stream.into();
+    stream.hasten();
     let stream = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream))
         .await
         .map_err(|_| Error::HandshakeTimeout(address))?

@@ -360,7 +360,7 @@ async fn without_udp_the_race_is_won_by_tcp() {
         tcp::accept(stream, server, from).await.unwrap()
     };
     let head_start = std::time::Duration::from_millis(50);
-    let race = dial::race(dial::Race { address, quic: Some(&dialler), tls: client, head_start });
+    let race = dial::race(dial::Race { address, net: &Net::System, quic: Some(&dialler), tls: client, head_start });
     let (session, _manager) = tokio::join!(race, accepting);
     assert_eq!(session.unwrap().transport(), Transport::Tcp);
 }
@@ -373,7 +373,7 @@ async fn with_both_ways_open_the_race_is_won_by_quic() {
     let client = Arc::new(tls::tunnel_client(&pki.agent(), &pki.bundle, &pki.fleet).unwrap());
     let accepting = async { quic::accept(listener.accept().await.unwrap()).await.unwrap() };
     let head_start = crate::limits::TCP_HEAD_START;
-    let race = dial::race(dial::Race { address, quic: Some(&dialler), tls: client, head_start });
+    let race = dial::race(dial::Race { address, net: &Net::System, quic: Some(&dialler), tls: client, head_start });
     let (session, _manager) = tokio::join!(race, accepting);
     assert_eq!(session.unwrap().transport(), Transport::Quic);
 }
@@ -384,7 +384,7 @@ async fn an_address_where_nobody_listens_is_told_with_both_reasons() {
     let free = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap().local_addr().unwrap();
     let client = Arc::new(tls::tunnel_client(&pki.agent(), &pki.bundle, &pki.fleet).unwrap());
     let error =
-        dial::race(dial::Race { address: free, quic: None, tls: client, head_start: std::time::Duration::ZERO });
+        dial::race(dial::Race { address: free, net: &Net::System, quic: None, tls: client, head_start: std::time::Duration::ZERO });
     let error = error.await.unwrap_err();
     assert!(error.to_string().contains("cannot be reached"), "{error}");
     assert!(matches!(error.tcp, Error::Connect { .. }));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use futures::StreamExt;
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::transport::dial::{Race, race};
-use lattice_protocol::transport::{Closed, Incoming, Session, Tag, quic, slot_of};
+use lattice_protocol::transport::{Closed, Incoming, Net, Session, Tag, quic, slot_of};
 use lattice_protocol::v1::health_client::HealthClient;
 use lattice_protocol::v1::health_server::{Health, HealthServer};
 use lattice_protocol::v1::{HealthReport, WatchHealthRequest};
@@ -79,7 +79,7 @@ async fn session(
 ) -> Option<Closed> {
     let endpoint = quic::dialler(std::net::SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
     let head_start = lattice_protocol::limits::TCP_HEAD_START;
-    let race = race(Race { address, quic: Some(&endpoint), tls: Arc::clone(tls), head_start });
+    let race = race(Race { address, net: &Net::System, quic: Some(&endpoint), tls: Arc::clone(tls), head_start });
     let session: Session = race.await.ok()?;
     while let Ok(accepted) = session.accept().await {
         if let Ok((Tag::Grpc, stream)) = accepted.tagged().await {

@@ -16,7 +16,7 @@ use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{self, CaBundle, Credentials};
 use lattice_protocol::token::JoinToken;
-use lattice_protocol::transport::{Incoming as GrpcIncoming, Session, Tag, quic, serve_exchange, tcp};
+use lattice_protocol::transport::{Incoming as GrpcIncoming, Net, Session, Tag, quic, serve_exchange, tcp};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -91,6 +91,7 @@ impl World {
             events: sender,
             reviewer: Arc::clone(&people) as _,
             metrics: Metrics::new(),
+            net: Net::System,
         };
         Self {
             gateway: Gateway::start(config, parts).await.unwrap(),
