@@ -2,11 +2,12 @@
 
 use std::error::Error;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "proto/lattice/v1/health.proto",
     "proto/lattice/v1/components.proto",
     "proto/lattice/v1/telemetry.proto",
     "proto/lattice/v1/identity.proto",
+    "proto/lattice/v1/version.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -144,7 +144,7 @@ pub async fn build(
 
     let (grpc, incoming) = Incoming::channel();
     let wallet = wallet(options, client.clone());
-    let known = (wallet.clone(), notices.clone());
+    let known = (wallet.clone(), notices.clone(), options.simulated_version.clone());
     let served = serve::grpc(incoming, observed, api.clone(), engine.clone(), exporter.clone(), known, end.clone());
     task::spawn("serve.grpc", Kind::Service, served);
     until(end, "apply.load", async move { engine.load().await });

@@ -129,6 +129,11 @@ pub struct Run {
         default_value_t = crate::dial::QUIC_AGAIN.as_secs())]
     pub quic_again_seconds: u64,
 
+    /// The version that this agent says it is. Only tests set it.
+    #[arg(long, env = "LATTICE_SIMULATED_AGENT_VERSION", value_name = "VERSION", hide = true,
+        default_value = lattice_protocol::version::OWN)]
+    pub simulated_version: String,
+
     /// Folder put before every mounted path; only a simulator sets it.
     #[arg(long, env = "LATTICE_VOLUME_ROOT", value_name = "DIR", hide = true)]
     pub volume_root: Option<PathBuf>,

@@ -40,7 +40,8 @@ const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// A session that lived this long proves that the way works: the next failure starts with a short wait.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
-/// Wait after a newer session took over: another agent runs with this identity, and the two must not fight.
+/// Wait after a newer session took over: another agent runs with this identity, and the two must not fight. The same after
+/// a refusal that only an upgrade changes.
 const WAIT_SUPERSEDED: Duration = Duration::from_mins(1);
 
 /// Wait after the parent took the identity away: nothing but a person can change that.
@@ -241,6 +242,7 @@ impl Machine {
             biased;
             () = stop.cancelled() => return State::Draining(session, open),
             () = acceptor.accept(&session, &open) => {}
+            () = session.silence() => {}
             successor = self.successor(&session) => {
                 handover::retire(session, acceptor.clone(), open);
                 return State::Connected(successor);
@@ -298,7 +300,7 @@ impl Machine {
 fn wait_after(closed: &Closed, draws: &Draws) -> Option<Duration> {
     let Closed::Peer { code, reason } = closed else { return None };
     match code {
-        CloseCode::Superseded | CloseCode::Locked => Some(WAIT_SUPERSEDED),
+        CloseCode::Superseded | CloseCode::Locked | CloseCode::Incompatible => Some(WAIT_SUPERSEDED),
         CloseCode::Revoked => Some(WAIT_REVOKED),
         // It said so itself, and its successor is there or coming: at the time that it named, else a little jitter.
         CloseCode::Draining => Some(slot_of(reason).unwrap_or_else(|| WAIT.0.mul_f64(draws.share()))),

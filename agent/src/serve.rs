@@ -5,6 +5,7 @@ mod health;
 mod identity;
 mod proxy;
 mod spans;
+mod version;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use lattice_protocol::v1::components_server::ComponentsServer;
 use lattice_protocol::v1::health_server::HealthServer;
 use lattice_protocol::v1::identity_server::IdentityServer;
 use lattice_protocol::v1::telemetry_server::TelemetryServer;
+use lattice_protocol::v1::version_server::VersionServer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -41,7 +43,7 @@ pub async fn grpc(
     api: Api,
     engine: Engine,
     exporter: Exporter,
-    (wallet, notices): (Wallet, Notices),
+    (wallet, notices, version): (Wallet, Notices, String),
     stop: CancellationToken,
 ) {
     let components = ComponentsServer::new(components::Service::new(engine))
@@ -53,6 +55,7 @@ pub async fn grpc(
         .timeout(CALL_AT_MOST)
         .add_service(HealthServer::new(health::Service::new(observed, api)))
         .add_service(components)
+        .add_service(VersionServer::new(version::Service::new(version, notices.clone())))
         .add_service(IdentityServer::new(identity::Service::new(wallet, notices)))
         .add_service(TelemetryServer::new(spans::Service::new(exporter)))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())

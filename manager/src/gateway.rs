@@ -21,6 +21,7 @@ mod session;
 mod stop;
 mod throttle;
 mod tunnel;
+mod version;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub struct GatewayConfig {
     pub trust_domain: TrustDomain,
     /// Life of every certificate.
     pub certificate_lifetime: Duration,
+    /// The version that agents are told.
+    pub version: String,
 }
 
 /// What the gateway is built on.
@@ -152,6 +155,7 @@ struct Shared {
     events: Events,
     attempts: Throttle,
     addresses: Addresses,
+    version: String,
 }
 
 impl Gateway {
@@ -191,6 +195,7 @@ impl Gateway {
             challenges: Challenges::default(),
             kubeconfigs: Kubeconfigs::default(),
             vault,
+            version: config.version,
         });
 
         let stop = Stop::new();

@@ -15,6 +15,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod token;
 pub mod transport;
+pub mod version;
 
 /// Messages and services of package `lattice.v1`, generated from `protocol/proto`.
 #[expect(

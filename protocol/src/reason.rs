@@ -131,6 +131,8 @@ reasons! {
     EnrolledNotConnected => "UDP and TCP from the node to the gateway's address in the message.",
     /// An agent's handshake failed.
     HandshakeFailed => "The TLS error in the message: clock, CA, certificate.",
+    /// Agent and manager are more than one minor version apart; the agent is refused.
+    VersionsApart => "Both versions in the message: upgrade the older one, one minor version at a time.",
     /// The agent is connected.
     Connected => "Nothing.",
     /// The agent was connected and the connection was lost.

@@ -70,15 +70,7 @@ impl Parent {
         tls::install_provider();
         let server = ApiServer::new(lattice_apiserver::Config::default())?;
         make_namespace(&server).await?;
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut config = GatewayConfig {
-            gateway_listen: any,
-            bootstrap_listen: any,
-            proxy_listen: any,
-            external_addresses: vec!["127.0.0.1".to_owned()],
-            trust_domain: "bench.example".parse::<TrustDomain>()?,
-            certificate_lifetime: lattice_protocol::limits::CERTIFICATE_LIFETIME,
-        };
+        let mut config = config()?;
         let gateway = open(&config, &server).await?;
         config.gateway_listen = gateway.gateway_addr();
         config.bootstrap_listen = gateway.bootstrap_addr();
@@ -91,6 +83,11 @@ impl Parent {
         self.gateway.shutdown().await;
         self.gateway = open(&self.config, &self.server).await?;
         Ok(())
+    }
+
+    /// The parent's API server.
+    pub fn server(&self) -> Arc<ApiServer> {
+        Arc::clone(&self.server)
     }
 
     /// The parent's API.
@@ -156,18 +153,45 @@ async fn make_namespace(server: &Arc<ApiServer>) -> Result<()> {
     Ok(())
 }
 
+/// Opens a gateway over the parent's API whose tunnel listens in any network; the other ports are free ones of loopback.
+pub async fn open_in(
+    server: &Arc<ApiServer>,
+    net: Net,
+    gateway_listen: SocketAddr,
+    events: mpsc::Sender<TunnelEvent>,
+) -> Result<Gateway> {
+    let config = GatewayConfig { gateway_listen, ..config()? };
+    Ok(Gateway::start(config, parts(server, net, events)).await?)
+}
+
+fn config() -> Result<GatewayConfig> {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Ok(GatewayConfig {
+        gateway_listen: any,
+        bootstrap_listen: any,
+        proxy_listen: any,
+        external_addresses: vec!["127.0.0.1".to_owned()],
+        trust_domain: "bench.example".parse::<TrustDomain>()?,
+        certificate_lifetime: lattice_protocol::limits::CERTIFICATE_LIFETIME,
+        version: lattice_protocol::version::OWN.to_owned(),
+    })
+}
+
 async fn open(config: &GatewayConfig, server: &Arc<ApiServer>) -> Result<Gateway> {
     let (events, mut heard) = mpsc::channel::<TunnelEvent>(1024);
     drop(task::spawn("harness.events", Kind::Request, async move { while heard.recv().await.is_some() {} }));
-    let parts = GatewayParts {
+    Ok(Gateway::start(config.clone(), parts(server, Net::System, events)).await?)
+}
+
+fn parts(server: &Arc<ApiServer>, net: Net, events: mpsc::Sender<TunnelEvent>) -> GatewayParts {
+    GatewayParts {
         vault: Arc::new(KubeVault::new(server.client(), Fence::open(), "lattice-system")),
         manifests: Arc::new(NoManifests),
         events,
         reviewer: Arc::new(KubeReviewer::new(server.client())),
         metrics: Metrics::new(),
-        net: Net::System,
-    };
-    Ok(Gateway::start(config.clone(), parts).await?)
+        net,
+    }
 }
 
 /// A TLS connection to an HTTPS port whose certificate `ca_pem` vouches for, HTTP/1.1.

@@ -95,6 +95,7 @@ pub(super) fn retire(session: Session, acceptor: Acceptor, open: Exchanges) {
         };
         tokio::select! {
             () = acceptor.accept(&session, &open) => {}
+            () = session.silence() => {}
             _ = tokio::time::timeout(RETIRE_AT_MOST, settled) => {}
         }
         session.close(CloseCode::Done, "a newer session took over");

@@ -95,12 +95,7 @@ async fn in_time(to: &Address, dialling: impl Future<Output = Result<Session, St
 }
 
 /// A socket of its own for each dial: a binding in a NAT on the way that went bad is not used again.
-async fn dial(
-    net: &Net,
-    address: SocketAddr,
-    tls: Arc<rustls::ClientConfig>,
-    ways: Ways,
-) -> Result<Session, String> {
+async fn dial(net: &Net, address: SocketAddr, tls: Arc<rustls::ClientConfig>, ways: Ways) -> Result<Session, String> {
     let any = if address.is_ipv4() {
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
     } else {

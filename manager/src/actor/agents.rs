@@ -3,9 +3,10 @@
 //! **Invariant.** What an agent said counts only while the session lives that it said it in.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lattice_protocol::clock;
 use lattice_protocol::ids::ClusterUid;
 use lattice_protocol::v1;
@@ -15,6 +16,9 @@ use crate::lifecycle::{AgentFacts, Health, NodeFacts, Observed, Report, ReportSt
 /// A clock that moved less than this, milliseconds, is no news: heartbeats would otherwise be writes.
 const CLOCK_STEP_MS: i64 = 10_000;
 
+/// Handshakes that fail alike within this time are told once: whoever makes them fail must not make us write.
+const HANDSHAKES_TOLD_APART: SignedDuration = SignedDuration::from_secs(60);
+
 /// Every agent. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Agents(Arc<Mutex<HashMap<ClusterUid, Agent>>>);
@@ -23,6 +27,8 @@ pub struct Agents(Arc<Mutex<HashMap<ClusterUid, Agent>>>);
 struct Agent {
     session: Option<(u64, Session)>,
     sighting: Option<Sighting>,
+    /// Where it was seen last.
+    place: Option<IpAddr>,
     health: Option<Health>,
     reports: BTreeMap<String, v1::ComponentReport>,
     synced: bool,
@@ -73,6 +79,31 @@ impl Agents {
 
     pub(super) fn saw(&self, uid: &ClusterUid, seen: Seen) {
         self.edit(uid, |agent| agent.sighting = Some(Sighting { at: clock::now(), seen }));
+    }
+
+    /// Remembers where an agent was seen, or the node that fetched its manifest.
+    pub(super) fn was_at(&self, uid: &ClusterUid, place: IpAddr) {
+        self.edit(uid, |agent| agent.place = Some(place));
+    }
+
+    /// A handshake failed before it said whose it was: it is put down to the agents that are away and were last seen
+    /// there. Gives those for whom it is news.
+    pub(super) fn failed_at(&self, place: IpAddr, why: &str) -> Vec<ClusterUid> {
+        let now = clock::now();
+        let mut agents = self.lock();
+        let theirs = agents.iter_mut().filter(|(_, agent)| agent.session.is_none() && agent.place == Some(place));
+        let news = theirs.filter(|(_, agent)| {
+            let told = agent.sighting.as_ref().is_some_and(|told| {
+                matches!(&told.seen, Seen::HandshakeFailed(_)) && now.duration_since(told.at) < HANDSHAKES_TOLD_APART
+            });
+            !told
+        });
+        news.map(|(uid, agent)| {
+            let words = format!("{why} (from {place}, where this cluster's agent was last seen)");
+            agent.sighting = Some(Sighting { at: now, seen: Seen::HandshakeFailed(words) });
+            uid.clone()
+        })
+        .collect()
     }
 
     pub(super) fn connected_with(&self, uid: &ClusterUid, generation: u64, session: Session) {

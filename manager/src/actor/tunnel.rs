@@ -61,18 +61,27 @@ impl Tunnel {
 
     fn take_in(&self, event: TunnelEvent, stop: &CancellationToken) {
         match event {
-            TunnelEvent::ManifestFetched { uid, .. } => self.saw(&uid, Seen::ManifestFetched),
+            TunnelEvent::ManifestFetched { uid, from } => {
+                self.agents.was_at(&uid, from);
+                self.saw(&uid, Seen::ManifestFetched);
+            }
             TunnelEvent::EnrolmentRefused { uid: Some(uid), why, .. } => self.saw(&uid, Seen::EnrolmentRefused(why)),
-            TunnelEvent::Enrolled { uid, .. } => self.saw(&uid, Seen::Enrolled),
+            TunnelEvent::Enrolled { uid, from, .. } => {
+                self.agents.was_at(&uid, from);
+                self.saw(&uid, Seen::Enrolled);
+            }
             TunnelEvent::HandshakeFailed { uid: Some(uid), why, .. } => self.saw(&uid, Seen::HandshakeFailed(why)),
             TunnelEvent::EnrolmentRefused { uid: None, cluster, why, .. } => {
                 tracing::debug!(cluster.name = %cluster, why, "enrolment of an unknown cluster refused");
             }
+            TunnelEvent::Incompatible { uid, why } => self.saw(&uid, Seen::Incompatible(why)),
             TunnelEvent::HandshakeFailed { uid: None, from, why } => {
                 tracing::debug!(%from, why, "handshake of a stranger failed");
+                self.agents.failed_at(from.ip(), &why).iter().for_each(|uid| self.mark(uid));
             }
             TunnelEvent::Recovered { uid, from } => {
                 tracing::info!(cluster.uid = %uid, %from, "an agent came back with its bound key");
+                self.agents.was_at(&uid, from);
                 self.saw(&uid, Seen::Enrolled);
             }
             TunnelEvent::IdentityLocked { uid } | TunnelEvent::CertificateChanged { uid } => self.mark(&uid),
@@ -105,6 +114,7 @@ impl Tunnel {
             cluster.name = %session.name(), transport = facts.transport, remote = %session.remote(),
             "agent connected"
         );
+        self.agents.was_at(session.uid(), session.remote().ip());
         self.agents.connected_with(session.uid(), session.generation(), facts);
         self.attention.mark(session.name().as_str());
         let (tunnel, stop) = (self.clone(), stop.clone());

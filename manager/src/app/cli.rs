@@ -96,6 +96,11 @@ pub struct RunArgs {
     #[arg(env = "LATTICE_SIMULATED_CLOCK_OFFSET", hide_env = true)]
     pub simulated_clock_offset: i64,
 
+    /// The version that this manager says it is. Only tests set it.
+    #[arg(long, value_name = "VERSION", hide = true, default_value = lattice_protocol::version::OWN)]
+    #[arg(env = "LATTICE_SIMULATED_MANAGER_VERSION", hide_env = true)]
+    pub simulated_version: String,
+
     /// Faults to inject, one per line: `panic <cluster>`. Only the sandbox sets it.
     #[arg(long, value_name = "FILE", hide = true)]
     pub sandbox_faults: Option<PathBuf>,

@@ -193,6 +193,7 @@ async fn open_gateway(
             external_addresses: parts.args.external_addresses.clone(),
             trust_domain: parts.trust_domain.clone(),
             certificate_lifetime: parts.args.certificate_lifetime,
+            version: parts.args.simulated_version.clone(),
         };
         let built_on = GatewayParts {
             vault: Arc::new(KubeVault::new(parts.client.clone(), parts.fence.clone(), SYSTEM_NAMESPACE)),

@@ -74,6 +74,13 @@ pub enum TunnelEvent {
         /// Why, in words that may be shown.
         why: String,
     },
+    /// An agent is of a version that does not work with this one.
+    Incompatible {
+        /// The cluster.
+        uid: ClusterUid,
+        /// Both versions, in words that may be shown.
+        why: String,
+    },
     /// An agent is connected. An older session of it is closed.
     Connected(Arc<AgentSession>),
     /// A second agent showed the same identity and took over.

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::Channel;
 
 use super::proxy::Shares;
+use super::version;
 
 /// Proxied requests that one agent may have at once. The rest of its streams stay free for commands.
 const EXCHANGES_MAX: usize = STREAMS_MAX as usize - 64;
@@ -150,9 +151,23 @@ impl AgentSession {
         self.session.closed().await
     }
 
+    /// Ends the session when the agent is not heard any more.
+    pub(super) async fn silence(&self) {
+        self.session.silence().await;
+    }
+
     /// The round trip time, where the carrier measures it.
     pub fn round_trip(&self) -> Option<std::time::Duration> {
         self.session.round_trip()
+    }
+
+    /// Measures the round trip where the carrier does not.
+    pub(super) async fn measure(&self) {
+        if self.transport() == Transport::Tcp
+            && let Some(took) = version::round_trip(self.channel()).await
+        {
+            self.session.note_round_trip(took);
+        }
     }
 
     /// Takes a place among the agent's proxied requests, if one is free.
@@ -165,7 +180,8 @@ impl AgentSession {
         self.exchanges.available_permits()
     }
 
-    pub(super) fn close(&self, code: CloseCode, why: &str) {
+    /// Closes the session; its agent is told why.
+    pub fn close(&self, code: CloseCode, why: &str) {
         self.session.close(code, why);
     }
 
@@ -192,18 +208,28 @@ impl AgentSession {
 }
 
 impl Sessions {
-    /// Makes `session` the live one of its agent; gives back the one that it replaced.
+    /// Notes that a session has come, and gives its place among all. Not all are admitted in the order in which they came.
+    pub(super) fn arrived(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Makes `session` the live one of its agent; gives back the one that it replaced. None when a later one is live.
     pub(super) fn admit(
         &self,
         uid: ClusterUid,
         name: ClusterName,
         session: Session,
-    ) -> (Arc<AgentSession>, Option<Arc<AgentSession>>) {
+        control: Channel,
+        generation: u64,
+    ) -> Option<(Arc<AgentSession>, Option<Arc<AgentSession>>)> {
         let mut live = self.lock();
+        if live.open(&uid).is_some_and(|present| present.generation > generation) {
+            return None;
+        }
         let admitted = Arc::new(AgentSession {
-            control: grpc_channel(&session, Priority::Control),
+            control,
             since: clock::now(),
-            generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1,
+            generation,
             exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)),
             people: Shares::new(PEOPLES_EXCHANGES_MAX),
             hands_over: AtomicBool::new(false),
@@ -213,7 +239,7 @@ impl Sessions {
         });
         live.names.insert(admitted.name.clone(), uid.clone());
         let replaced = live.sessions.insert(uid, Arc::clone(&admitted));
-        (admitted, replaced)
+        Some((admitted, replaced))
     }
 
     /// Lets a replaced session go on until what is open on it has ended. Gives back one that has to end for it.

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lattice_protocol::clock;
+use lattice_protocol::ids::ClusterUid;
 use lattice_protocol::task::Kind;
 use lattice_protocol::transport::net::Listener;
-use lattice_protocol::transport::{self, CloseCode, Closed, Net, Session, quic, tcp};
+use lattice_protocol::transport::{self, CloseCode, Closed, Net, Priority, Session, grpc_channel, quic, tcp};
+
+use tokio::time::Instant;
 
 use super::admission::{Admission, Running};
 use super::identity::code;
 use super::renewal;
 use super::stop::Stop;
-use super::{AgentSession, Error, Shared, TunnelEvent};
+use super::{AgentSession, Error, Shared, TunnelEvent, version};
 use crate::store::identity::Unpinned;
 
 /// Connection attempts that the QUIC library keeps before we take them.
@@ -145,6 +148,7 @@ async fn agent(shaken: Result<Session, transport::Error>, running: Running, from
         }
     };
     drop(running);
+    let generation = shared.sessions.arrived();
     match shared.identities.pinned(session.peer()) {
         Ok((uid, name)) => {
             // A certificate that is shown is in force from here on, and the one before it no more. When that cannot be
@@ -152,15 +156,42 @@ async fn agent(shaken: Result<Session, transport::Error>, running: Running, from
             if let Err(error) = shared.identities.shown(&uid, &session.peer().serial).await {
                 tracing::warn!(cluster.name = %name, error = %error, "a new certificate could not be noted");
             }
-            let (admitted, replaced) = shared.sessions.admit(uid, name, session);
-            live(shared, admitted, replaced).await;
+            let control = grpc_channel(&session, Priority::Control);
+            let began = Instant::now();
+            let mut exchange = std::pin::pin!(version::exchange(control.clone(), &shared.version));
+            let soon = tokio::select! {
+                biased;
+                verdict = &mut exchange => Some(verdict),
+                why = session.closed() => return shared.metrics.agent_disconnected(kind_of_end(&why)),
+                () = tokio::time::sleep(version::ANSWER_SOON) => None,
+            };
+            if let Some(Err(why)) = soon {
+                return incompatible(shared, &session, uid, why);
+            }
+            let answered = soon.is_some();
+            if answered {
+                session.note_round_trip(began.elapsed());
+            }
+            let late = async { if answered { std::future::pending().await } else { exchange.await } };
+            match shared.sessions.admit(uid, name, session.clone(), control, generation) {
+                Some((admitted, replaced)) => live(shared, admitted, replaced, late).await,
+                None => {
+                    session.close(CloseCode::Superseded, "a newer session of this identity took over");
+                    shared.metrics.agent_disconnected("overtaken");
+                }
+            }
         }
         Err(unpinned) => turn_away(shared, &session, from, unpinned),
     }
 }
 
 /// A session from its admission to its end.
-async fn live(shared: &Shared, session: Arc<AgentSession>, replaced: Option<Arc<AgentSession>>) {
+async fn live(
+    shared: &Shared,
+    session: Arc<AgentSession>,
+    replaced: Option<Arc<AgentSession>>,
+    late: impl Future<Output = Result<(), String>>,
+) {
     tracing::info!(cluster.name = %session.name(), from = %session.remote(), "agent connected");
     shared.metrics.agent_connected(session.transport().as_str());
     // A revocation that came between the check and the admission must not be missed.
@@ -171,21 +202,31 @@ async fn live(shared: &Shared, session: Arc<AgentSession>, replaced: Option<Arc<
         supersede(shared, old).await;
     }
     shared.events.send(TunnelEvent::Connected(Arc::clone(&session))).await;
+    let mut apart = None;
     let why = tokio::select! {
         why = session.closed() => why,
+        Err(versions) = late => {
+            session.close(CloseCode::Incompatible, &versions);
+            apart = Some(versions);
+            session.closed().await
+        }
         () = renewal::keep(shared, &session) => session.closed().await,
         () = session.take_streams() => session.closed().await,
+        () = session.silence() => session.closed().await,
         () = expiry(session.certificate_expires()) => {
             session.close(CloseCode::UnknownIdentity, "the certificate has expired");
             session.closed().await
         }
         never = sampled(shared, &session) => match never {},
     };
-    shared.metrics.agent_disconnected(kind_of_end(&why));
+    shared.metrics.agent_disconnected(if apart.is_some() { "incompatible" } else { kind_of_end(&why) });
     if shared.sessions.remove(&session) {
         tracing::info!(cluster.name = %session.name(), why = %why, "agent gone");
         let (uid, generation) = (session.uid().clone(), session.generation());
         shared.events.send(TunnelEvent::Lost { uid, why, generation }).await;
+    }
+    if let Some(why) = apart {
+        shared.events.note(TunnelEvent::Incompatible { uid: session.uid().clone(), why });
     }
 }
 
@@ -214,6 +255,7 @@ async fn supersede(shared: &Shared, old: Arc<AgentSession>) {
 async fn sampled(shared: &Shared, session: &AgentSession) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(SAMPLE_EVERY).await;
+        session.measure().await;
         if let Some(round_trip) = session.round_trip() {
             shared.metrics.round_trip(session.transport().as_str(), round_trip);
         }
@@ -225,11 +267,19 @@ fn kind_of_end(why: &Closed) -> &'static str {
     match why {
         Closed::Here => "closed_here",
         Closed::Peer { code: CloseCode::Draining, .. } => "agent_stopped",
+        Closed::Silent | Closed::Peer { code: CloseCode::Unheard, .. } => "silent",
         Closed::Peer { .. } => "closed_by_agent",
-        Closed::Silent => "silent",
         Closed::Forgotten => "agent_restarted",
         Closed::Broken(_) => "broken",
     }
+}
+
+/// An agent whose version does not fit is not taken into service.
+fn incompatible(shared: &Shared, session: &Session, uid: ClusterUid, why: String) {
+    tracing::warn!(cluster.uid = %uid, from = %session.remote(), why, "an agent was refused for its version");
+    session.close(CloseCode::Incompatible, &why);
+    shared.metrics.agent_disconnected("incompatible");
+    shared.events.note(TunnelEvent::Incompatible { uid, why });
 }
 
 fn turn_away(shared: &Shared, session: &Session, from: SocketAddr, unpinned: Unpinned) {

@@ -89,6 +89,7 @@ fn lost(look: &mut Look<'_>) {
             let why = match &sighting.seen {
                 Seen::Lost(why) => why.clone(),
                 Seen::HandshakeFailed(error) => format!("its last handshake failed: {error}"),
+                Seen::Incompatible(why) => why.clone(),
                 Seen::EnrolmentRefused(why) => format!("its last enrolment was refused: {why}"),
                 Seen::ManifestFetched | Seen::Enrolled => "it is starting again".to_owned(),
             };
@@ -144,6 +145,7 @@ fn waiting(look: &mut Look<'_>) {
             Reason::HandshakeFailed,
             format!("a handshake failed at {at}: {error}; first check clock, CA and certificate"),
         ),
+        Seen::Incompatible(why) => (Reason::VersionsApart, format!("refused at {at}: {why}")),
         Seen::Lost(why) => (
             Reason::ConnectionLost,
             format!("lost: {why}; it dials again by itself; first check the node's network and the agent's pod"),

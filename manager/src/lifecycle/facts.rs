@@ -144,6 +144,8 @@ pub enum Seen {
     Enrolled,
     /// A handshake with the gateway failed, like this.
     HandshakeFailed(String),
+    /// Its version does not work with this manager's; both are in the words.
+    Incompatible(String),
     /// A session ended, for this reason.
     Lost(String),
 }

@@ -1,7 +1,7 @@
 //! Streams over one TLS connection, where UDP does not get through: yamux, driven by a task of its own.
 //!
 //! The two things that QUIC has and yamux lacks are made here: silence is noticed by reading nothing for
-//! [`IDLE_TIMEOUT`] (both sides ping every ten seconds or so), and the reason of a close travels on a last stream that
+//! [`SILENCE_MAX`] (both sides ping every ten seconds or so), and the reason of a close travels on a last stream that
 //! begins with [`FAREWELL`].
 //!
 //! **Caveat**: yamux shows a stream that was reset as one that ended. What a stream carries must say itself where it ends,
@@ -21,7 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use yamux::{Config, Connection, Mode};
 
 use super::{CloseCode, Closed, Error};
-use crate::limits::{IDLE_TIMEOUT, STREAMS_MAX};
+use crate::limits::{SILENCE_MAX, STREAMS_MAX};
 use crate::task::{self, Kind};
 
 /// First byte of the stream that says why a session is closed: code (4 bytes, big endian), then words in UTF-8.
@@ -230,7 +230,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     if self.look.poll_tick(cx).is_pending() {
                         return Poll::Pending;
                     }
-                    if self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= IDLE_TIMEOUT {
+                    if self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= SILENCE_MAX {
                         return Poll::Ready(Closed::Silent);
                     }
                 }

@@ -9,8 +9,11 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use quinn::AsyncUdpSocket;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::limits::TCP_UNSENT_BYTES_MAX;
 
 /// A byte stream of a made network.
 pub trait Duplex: AsyncRead + AsyncWrite + Send {}
@@ -100,10 +103,11 @@ impl Listener {
 }
 
 impl Io {
-    /// Lets small packets go at once.
+    /// Lets small packets go at once, and keeps large ones from piling up before them.
     pub(super) fn hasten(&self) {
         if let Self::Tcp(stream) = self {
             let _ = stream.set_nodelay(true);
+            let _ = SockRef::from(stream).set_tcp_notsent_lowat(TCP_UNSENT_BYTES_MAX);
         }
     }
 }

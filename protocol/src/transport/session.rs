@@ -3,16 +3,17 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use quinn::VarInt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::mux::{FAREWELL, Mux};
 use super::stream::OpenStream;
 use super::{Error, Priority, Stream, Tag, Transport};
-use crate::limits::{STREAM_OPEN_TIMEOUT, STREAMS_INITIAL, STREAMS_MAX};
+use crate::limits::{SILENCE_LOOK_EVERY, SILENCE_MAX, STREAM_OPEN_TIMEOUT, STREAMS_INITIAL, STREAMS_MAX};
 use crate::tls::Identity;
 
 /// Streams that stay free before the limit is raised.
@@ -29,6 +30,10 @@ struct Inner {
     accepted: Arc<AtomicU32>,
     limit: AtomicU32,
     limit_max: u32,
+    /// This side closed it because the peer was not heard.
+    unheard: AtomicBool,
+    /// Over TCP, as its user measured it, microseconds; 0 while it is not known.
+    round_trip_us: AtomicU64,
 }
 
 enum Carrier {
@@ -55,6 +60,10 @@ pub enum CloseCode {
     Busy,
     /// Two agents held the identity; neither may use it until a person has looked.
     Locked,
+    /// Nothing was heard of the one who is told this; perhaps it is heard only one way.
+    Unheard,
+    /// The versions of the two sides are too far apart.
+    Incompatible,
     /// A code of a newer version.
     Other(u32),
 }
@@ -101,6 +110,8 @@ impl Session {
             accepted: Arc::default(),
             limit: AtomicU32::new(STREAMS_INITIAL),
             limit_max: streams_max,
+            unheard: AtomicBool::new(false),
+            round_trip_us: AtomicU64::new(0),
         })))
     }
 
@@ -111,6 +122,8 @@ impl Session {
             accepted: Arc::default(),
             limit: AtomicU32::new(STREAMS_MAX),
             limit_max: STREAMS_MAX,
+            unheard: AtomicBool::new(false),
+            round_trip_us: AtomicU64::new(0),
         }))
     }
 
@@ -181,7 +194,7 @@ impl Session {
     /// May be dropped and called again.
     pub async fn closed(&self) -> Closed {
         match &self.0.carrier {
-            Carrier::Quic(connection) => connection.closed().await.into(),
+            Carrier::Quic(connection) => self.told(connection.closed().await.into()),
             Carrier::Tcp { mux, .. } => mux.closed().await,
         }
     }
@@ -189,9 +202,40 @@ impl Session {
     /// Tells how the session ended, if it has.
     pub fn close_reason(&self) -> Option<Closed> {
         match &self.0.carrier {
-            Carrier::Quic(connection) => connection.close_reason().map(Closed::from),
+            Carrier::Quic(connection) => connection.close_reason().map(|error| self.told(error.into())),
             Carrier::Tcp { mux, .. } => mux.close_reason(),
         }
+    }
+
+    /// Closes the session when nothing was heard of the peer for [`SILENCE_MAX`], and ends then. Whoever serves a session
+    /// polls this beside it. Over TCP the connection's own driver does the same, and this waits.
+    ///
+    /// # Cancel safety
+    /// May be dropped; called again, it begins to listen anew.
+    pub async fn silence(&self) {
+        let Carrier::Quic(connection) = &self.0.carrier else { return std::future::pending().await };
+        let mut look = interval(SILENCE_LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut heard, mut at, mut looked) = (0, Instant::now(), Instant::now());
+        loop {
+            look.tick().await;
+            let packets = connection.stats().udp_rx.datagrams;
+            // A process that stood still has packets waiting that it has not read.
+            let stood_still = looked.elapsed() > 2 * SILENCE_LOOK_EVERY;
+            looked = Instant::now();
+            if packets != heard || stood_still {
+                (heard, at) = (packets, looked);
+            } else if at.elapsed() >= SILENCE_MAX {
+                self.0.unheard.store(true, Ordering::Relaxed);
+                return self.close(CloseCode::Unheard, "nothing was heard of this side");
+            }
+        }
+    }
+
+    /// What the end of a QUIC connection means.
+    fn told(&self, closed: Closed) -> Closed {
+        let unheard = self.0.unheard.load(Ordering::Relaxed);
+        if unheard && closed == Closed::Here { Closed::Silent } else { closed }
     }
 
     /// The peer's address now; over QUIC it may change.
@@ -220,12 +264,21 @@ impl Session {
         self.0.accepted.load(Ordering::Relaxed)
     }
 
-    /// The round trip time that the carrier measured, where it does.
-    pub fn round_trip(&self) -> Option<std::time::Duration> {
+    /// The round trip time: QUIC measures it, over TCP it is what was noted last.
+    pub fn round_trip(&self) -> Option<Duration> {
         match &self.0.carrier {
             Carrier::Quic(connection) => Some(connection.rtt()),
-            Carrier::Tcp { .. } => None,
+            Carrier::Tcp { .. } => {
+                let noted = self.0.round_trip_us.load(Ordering::Relaxed);
+                (noted > 0).then(|| Duration::from_micros(noted))
+            }
         }
+    }
+
+    /// Notes a round trip that a user of the session measured. QUIC knows better.
+    pub fn note_round_trip(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.0.round_trip_us.store(micros.max(1), Ordering::Relaxed);
     }
 
     fn raise_limit(&self, connection: &quinn::Connection) {
@@ -283,6 +336,8 @@ impl CloseCode {
             Self::ProtocolError => 5,
             Self::Busy => 6,
             Self::Locked => 7,
+            Self::Unheard => 8,
+            Self::Incompatible => 9,
             Self::Other(number) => number,
         }
     }
@@ -298,6 +353,8 @@ impl CloseCode {
             5 => Self::ProtocolError,
             6 => Self::Busy,
             7 => Self::Locked,
+            8 => Self::Unheard,
+            9 => Self::Incompatible,
             other => Self::Other(u32::try_from(other).unwrap_or(u32::MAX)),
         }
     }
@@ -330,6 +387,8 @@ impl fmt::Display for CloseCode {
             Self::ProtocolError => f.write_str("protocol error"),
             Self::Busy => f.write_str("too many sessions"),
             Self::Locked => f.write_str("identity locked"),
+            Self::Unheard => f.write_str("not heard"),
+            Self::Incompatible => f.write_str("versions too far apart"),
             Self::Other(number) => write!(f, "code {number}"),
         }
     }

@@ -383,8 +383,13 @@ async fn an_address_where_nobody_listens_is_told_with_both_reasons() {
     let pki = Pki::new();
     let free = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap().local_addr().unwrap();
     let client = Arc::new(tls::tunnel_client(&pki.agent(), &pki.bundle, &pki.fleet).unwrap());
-    let error =
-        dial::race(dial::Race { address: free, net: &Net::System, quic: None, tls: client, head_start: std::time::Duration::ZERO });
+    let error = dial::race(dial::Race {
+        address: free,
+        net: &Net::System,
+        quic: None,
+        tls: client,
+        head_start: std::time::Duration::ZERO,
+    });
     let error = error.await.unwrap_err();
     assert!(error.to_string().contains("cannot be reached"), "{error}");
     assert!(matches!(error.tcp, Error::Connect { .. }));

@@ -16,6 +16,7 @@ use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{self, Credentials, ServerCertificate};
 use lattice_protocol::token::TokenHash;
 use lattice_protocol::transport::{Priority, Session, Tag};
+use lattice_tests::pki::bare;
 use lattice_tests::tunnel::{Parent, https_stream, serve};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -155,60 +156,6 @@ async fn small(client: &mut Client, path: &str) -> Result<(f64, f64)> {
     }
     took.sort_unstable();
     Ok((took[SMALL / 2].as_secs_f64() * 1e6, took[SMALL * 99 / 100].as_secs_f64() * 1e6))
-}
-
-/// Two ends of a bare QUIC session with the tunnel's settings.
-async fn bare() -> Result<(Session, Session, [quinn::Endpoint; 2])> {
-    let key = rcgen::KeyPair::generate()?;
-    let fleet: lattice_protocol::spiffe::TrustDomain = "bench.example".parse()?;
-    let pki = Pki::new(&fleet, &key)?;
-    let listener = lattice_protocol::transport::quic::listen(
-        SocketAddr::from(([127, 0, 0, 1], 0)),
-        lattice_protocol::transport::quic::server_config(pki.server)?,
-        None,
-    )?;
-    let dialler = lattice_protocol::transport::quic::dialler(SocketAddr::from(([0, 0, 0, 0], 0)))?;
-    let config = lattice_protocol::transport::quic::client_config(pki.client)?;
-    let dialled = lattice_protocol::transport::quic::dial(&dialler, config, listener.local_addr()?);
-    let accepted = async {
-        let incoming = listener.accept().await.context("a connection")?;
-        anyhow::Ok(lattice_protocol::transport::quic::accept(incoming).await?)
-    };
-    let (dialled, accepted) = tokio::join!(dialled, accepted);
-    Ok((accepted?, dialled?, [listener, dialler]))
-}
-
-/// Certificates of a manager and an agent, made here.
-pub(crate) struct Pki {
-    pub(crate) server: Arc<rustls::ServerConfig>,
-    pub(crate) client: Arc<rustls::ClientConfig>,
-}
-
-impl Pki {
-    pub(crate) fn new(fleet: &lattice_protocol::spiffe::TrustDomain, ca_key: &rcgen::KeyPair) -> Result<Self> {
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-        let ca = params.self_signed(ca_key)?;
-        let issuer = rcgen::Issuer::from_ca_cert_der(ca.der(), rcgen::KeyPair::from_pem(&ca_key.serialize_pem())?)?;
-        let sign = |id: String, usage| -> Result<Credentials> {
-            let key = rcgen::KeyPair::generate()?;
-            let mut params = rcgen::CertificateParams::default();
-            params.subject_alt_names = vec![rcgen::SanType::URI(id.try_into()?)];
-            params.extended_key_usages = vec![usage];
-            let certificate = params.signed_by(&key, &issuer)?;
-            Ok(Credentials::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())?)
-        };
-        let bundle = tls::CaBundle::from_pem(ca.pem().as_bytes())?;
-        let uid = "0b6c2d1e-9f00-4c8e-8a77-0123456789ab".parse()?;
-        let agent = sign(fleet.agent(&uid).to_string(), rcgen::ExtendedKeyUsagePurpose::ClientAuth)?;
-        let manager = sign(fleet.manager().to_string(), rcgen::ExtendedKeyUsagePurpose::ServerAuth)?;
-        let manager = ServerCertificate::new(&manager)?;
-        Ok(Self {
-            server: Arc::new(tls::tunnel_server(manager, &bundle, fleet)?),
-            client: Arc::new(tls::tunnel_client(&agent, &bundle, fleet)?),
-        })
-    }
 }
 
 fn best(values: &[f64]) -> f64 {

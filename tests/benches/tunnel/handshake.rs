@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use lattice_protocol::transport::{quic, tcp};
+use lattice_tests::pki::Pki;
 use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey as PublicShare, X25519, agree_ephemeral};
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -13,7 +14,6 @@ use ring::signature::{
 
 use tokio::time::Instant;
 
-use crate::flow::Pki;
 use crate::{cpu_seconds, figure};
 
 const COUNT: u32 = 2000;

@@ -1,7 +1,14 @@
 //! The tunnel and the Kubernetes API through it, as its users meet them: people with kubectl, and programs that must never
 //! be told an untruth while something is killed.
 
+mod enter;
+mod floods;
+mod garbage;
+mod namespaces;
 mod outage;
+mod pair;
 mod people;
 mod streams;
 mod versions;
+mod virtual_time;
+mod without_udp;

@@ -21,7 +21,8 @@ struct Asking {
     unauthorized: Arc<AtomicUsize>,
 }
 
-async fn capi(sandbox: &Sandbox) -> Result<Client> {
+/// A client with Cluster API's credential, through the proxy.
+pub(crate) async fn capi(sandbox: &Sandbox) -> Result<Client> {
     let read = Kubeconfig::from_yaml(&sandbox.cluster_kubeconfig("backend").await?)?;
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
     config.default_retry = false;

@@ -54,3 +54,18 @@ fn a_heartbeat_that_says_the_same_is_no_news() {
     assert!(agents.heard_health(&uid(), 1, &beat(1)));
     assert!(!agents.heard_health(&uid(), 1, &beat(2)));
 }
+
+#[test]
+fn a_handshake_without_a_name_is_put_down_to_the_absent_agents_of_that_place_once() {
+    let agents = Agents::default();
+    let (here, there) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+    agents.was_at(&uid(), here);
+    assert_eq!(agents.failed_at(there, "no"), [], "somebody else's");
+    assert_eq!(agents.failed_at(here, "certificate expired"), [uid()]);
+    let sighting = agents.facts(&uid()).sighting.expect("a sighting");
+    let Seen::HandshakeFailed(words) = sighting.seen else { panic!("{sighting:?}") };
+    assert!(words.starts_with("certificate expired (from 192.0.2.1"), "{words}");
+    assert_eq!(agents.failed_at(here, "certificate expired"), [], "a flood of them makes no writes");
+    agents.connected_with(&uid(), 1, session());
+    assert_eq!(agents.failed_at(here, "a stranger's"), [], "a connected agent is not blamed");
+}

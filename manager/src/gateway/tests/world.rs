@@ -81,6 +81,7 @@ impl World {
             external_addresses: vec!["127.0.0.1".to_owned()],
             trust_domain: "test.example".parse().unwrap(),
             certificate_lifetime: lattice_protocol::limits::CERTIFICATE_LIFETIME,
+            version: lattice_protocol::version::OWN.to_owned(),
         };
         let (sender, events) = mpsc::channel(256);
         let people = Arc::new(People::new());
