@@ -267,6 +267,17 @@ fn taint(object: &mut Value) {
     json::set(object, &["spec", "taints"], Value::Array(taints));
 }
 
+/// Lets webhooks change an object. Answers their warnings.
+pub(crate) async fn mutate_by_webhooks(
+    core: &Core,
+    write: &Write<'_>,
+    operation: Operation,
+    old: Option<&Value>,
+    object: &mut Value,
+) -> Result<Vec<String>> {
+    webhooks::mutate(core, write, operation, old, object).await
+}
+
 /// Asks policies and webhooks. Answers their warnings.
 pub(crate) async fn validate(
     core: &Core,
@@ -280,6 +291,6 @@ pub(crate) async fn validate(
     }
     let request = policies::Request { core, write, operation, old, new };
     let mut warnings = policies::check(&request)?;
-    warnings.extend(webhooks::check(&request).await?);
+    warnings.extend(webhooks::validate(&request).await?);
     Ok(warnings)
 }

@@ -67,7 +67,7 @@ pub(crate) fn quote(value: &Value) -> String {
     match value {
         Value::String(text) => go_quote(text),
         Value::Null => "null".to_owned(),
-        other => json::compact(other),
+        other => json::escaped(other),
     }
 }
 
@@ -82,6 +82,10 @@ pub(crate) fn go_quote(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
             c if c.is_control() => {
                 let _ = write!(out, "\\x{:02x}", c as u32);
             }

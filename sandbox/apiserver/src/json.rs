@@ -83,6 +83,24 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// Writes a value as Go does: the characters that HTML knows are escaped.
+pub(crate) fn escaped(value: &Value) -> String {
+    compact(value).replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+/// Returns a value with all keys in the order of the alphabet.
+pub(crate) fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            Value::Object(keys.into_iter().map(|key| (key.clone(), sorted(&map[key]))).collect())
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
 /// Writes a value as one line of JSON with sorted keys, as error texts quote it.
 pub(crate) fn compact(value: &Value) -> String {
     serde_json::to_string(value).unwrap_or_default()

@@ -126,10 +126,8 @@ type NameRule = fn(&str) -> Vec<String>;
 fn name_rule(resource: &Resource) -> NameRule {
     match (resource.group.as_str(), resource.plural.as_str()) {
         _ if resource.is_custom() => names::subdomain,
-        ("", "namespaces") => names::label,
-        ("", "services") => names::label_1035,
-        ("rbac.authorization.k8s.io", _) => names::path_segment,
-        ("" | "events.k8s.io", "events") => |_| Vec::new(),
+        ("", "namespaces" | "services") => names::label,
+        ("rbac.authorization.k8s.io", _) | ("" | "events.k8s.io", "events") => names::path_segment,
         _ => names::subdomain,
     }
 }
@@ -192,6 +190,10 @@ fn owners(meta: &Value, out: &mut Vec<FieldError>) {
     let mut controller: Option<&Value> = None;
     for owner in owners {
         let text = |key: &str| json::text(owner, &[key]);
+        if text("apiVersion").matches('/').count() > 1 {
+            let detail = "version must not be empty";
+            out.push(FieldError::invalid_text(format!("{path}.apiVersion"), text("apiVersion"), detail));
+        }
         if text("apiVersion").is_empty() {
             out.push(FieldError::invalid_text(format!("{path}.apiVersion"), "", "version must not be empty"));
         }

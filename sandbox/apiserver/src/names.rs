@@ -112,13 +112,14 @@ pub(crate) fn qualified(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 out.push("prefix part must be non-empty".to_owned());
             } else {
-                out.extend(subdomain(prefix).into_iter().map(|error| format!("prefix part {error}")));
+                let worded = |error: String| format!("prefix part {}", error.replace("253 characters", "253 bytes"));
+                out.extend(subdomain(prefix).into_iter().map(worded));
             }
             *name
         }
         _ => {
             return vec![format!(
-                "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
+                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
                  with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for \
                  validation is '{QUALIFIED}') with an optional DNS subdomain prefix and '/' (e.g. \
                  'example.com/MyName')"

@@ -107,8 +107,9 @@ impl WriteOptions {
         let manager = query.get("fieldManager");
         if manager.len() > MANAGER_MAX {
             errors.push(FieldError::too_long("fieldManager", MANAGER_MAX));
-        } else if manager.chars().any(char::is_control) {
-            errors.push(FieldError::invalid_text("fieldManager", manager, "should only contain printable characters"));
+        } else if let Some((at, bad)) = manager.chars().enumerate().find(|(_, c)| c.is_control()) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", bad as u32);
+            errors.push(FieldError::invalid_text("fieldManager", manager, detail));
         }
         if apply == Some(true) && manager.is_empty() {
             errors.push(FieldError::required("fieldManager", "is required for apply patch"));
@@ -245,10 +246,13 @@ impl ListOptions {
         let field = "resourceVersionMatch";
         if watch {
             match initial {
-                Some(_) if matching != "NotOlderThan" => errors.push(FieldError::forbidden(
-                    field,
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                )),
+                Some(_) if matching != "NotOlderThan" => {
+                    let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+                    errors.push(FieldError::forbidden(field, detail));
+                    if !matching.is_empty() {
+                        errors.push(FieldError::not_supported(field, &Value::from(matching), &["NotOlderThan"]));
+                    }
+                }
                 None if !matching.is_empty() => {
                     let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
                     errors.push(FieldError::forbidden(field, detail));

@@ -1,18 +1,23 @@
 //! CEL rules of custom resources.
 
+use std::collections::BTreeMap;
+
 use kube_cel::{CompiledSchema, ErrorKind, RootContext, compile_schema};
 use serde_json::Value;
 
 use crate::field::{FieldError, Problem, quote};
+use crate::json;
 
 /// The rules of a schema, compiled.
 pub(crate) struct Rules {
     schema: Option<CompiledSchema>,
+    /// The messages of rules that have one.
+    messages: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Rules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rules").field("any", &self.schema.is_some()).finish()
+        f.debug_struct("Rules").field("any", &self.schema.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -20,11 +25,13 @@ impl Rules {
     /// Compiles the rules of a schema; one without rules costs nothing.
     pub(crate) fn compile(schema: &Value) -> Self {
         if !has_rules(schema) {
-            return Self { schema: None };
+            return Self { schema: None, messages: BTreeMap::new() };
         }
         let mut schema = schema.clone();
         make_optional(&mut schema);
-        Self { schema: Some(compile_schema(&schema)) }
+        let mut messages = BTreeMap::new();
+        collect_messages(&schema, &mut messages);
+        Self { schema: Some(compile_schema(&schema)), messages }
     }
 
     /// Tells whether there are rules at all.
@@ -43,7 +50,7 @@ impl Rules {
         ) else {
             return Vec::new();
         };
-        errors.into_vec().into_iter().map(|error| worded(object, error)).collect()
+        errors.into_vec().into_iter().map(|error| worded(object, error, &self.messages)).collect()
     }
 }
 
@@ -67,6 +74,41 @@ fn make_optional(schema: &mut Value) {
     }
 }
 
+fn collect_messages(schema: &Value, out: &mut BTreeMap<String, String>) {
+    match schema {
+        Value::Object(map) => {
+            if let (Some(Value::String(rule)), Some(Value::String(message))) = (map.get("rule"), map.get("message")) {
+                out.insert(rule.clone(), message.clone());
+            }
+            map.values().for_each(|inner| collect_messages(inner, out));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| collect_messages(inner, out)),
+        _ => {}
+    }
+}
+
+/// Brings what an evaluation failed with into the words of the real engine.
+pub(crate) fn cel_error(text: &str) -> String {
+    let text = text.strip_prefix("rule evaluation error: ").unwrap_or(text);
+    if let Some(key) = text.strip_prefix("No such key: ") {
+        return format!("no such key: {key}");
+    }
+    if text.starts_with("Division by zero") {
+        return "division by zero".to_owned();
+    }
+    if text.starts_with("Remainder by zero") {
+        return "modulus by zero".to_owned();
+    }
+    if text == "No such overload" {
+        return "no such overload".to_owned();
+    }
+    if text.contains("function 'quantity'") {
+        let pattern = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$";
+        return format!("quantities must match the regular expression '{pattern}'");
+    }
+    text.to_owned()
+}
+
 fn has_rules(schema: &Value) -> bool {
     match schema {
         Value::Object(map) => map.contains_key("x-kubernetes-validations") || map.values().any(has_rules),
@@ -76,14 +118,17 @@ fn has_rules(schema: &Value) -> bool {
 }
 
 /// Brings an error into the API's words: scalars are quoted, objects and lists are not.
-fn worded(object: &Value, error: kube_cel::ValidationError) -> FieldError {
+fn worded(object: &Value, error: kube_cel::ValidationError, messages: &BTreeMap<String, String>) -> FieldError {
+    let known = messages.get(&error.rule).map_or("", String::as_str);
     let problem = match error.reason.as_deref() {
         Some("FieldValueRequired") => Problem::Required,
         Some("FieldValueForbidden") => Problem::Forbidden,
         Some("FieldValueDuplicate") => Problem::Duplicate,
         _ => Problem::Invalid,
     };
+    let evaluated = error.kind == ErrorKind::ValidationFailure;
     let value = match lookup(object, &error.field_path) {
+        Some(value) if !evaluated => format!("{:?}", json::type_name(value)),
         Some(Value::Object(_) | Value::Array(_)) | None => String::new(),
         Some(value) if matches!(problem, Problem::Invalid | Problem::Duplicate) => quote(value),
         Some(_) => String::new(),
@@ -92,11 +137,20 @@ fn worded(object: &Value, error: kube_cel::ValidationError) -> FieldError {
         ErrorKind::ValidationFailure if error.message.is_empty() || error.message.starts_with("failed rule") => {
             format!("failed rule: {}", error.rule.replace(OPTIONAL, "oldSelf").trim())
         }
+        // What an expression says in several lines is not taken.
+        ErrorKind::ValidationFailure if error.message.contains('\n') && known.is_empty() => {
+            format!("failed rule: {}", error.rule.trim())
+        }
+        ErrorKind::ValidationFailure if error.message.contains('\n') => known.to_owned(),
         ErrorKind::ValidationFailure => error.message,
-        _ => format!("{} evaluating rule: {}", error.message, error.rule.trim()),
+        _ => {
+            let shown = if known.is_empty() { error.rule.trim() } else { known };
+            format!("{} evaluating rule: {shown}", cel_error(&error.message))
+        }
     };
     let field = if error.field_path.is_empty() { "<nil>".to_owned() } else { error.field_path };
-    FieldError { problem, field, value, detail: message }
+    let detail = if problem == Problem::Duplicate { String::new() } else { message };
+    FieldError { problem, field, value, detail }
 }
 
 /// Finds a value by a path like `spec.items[0].value`.

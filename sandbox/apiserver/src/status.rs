@@ -32,6 +32,8 @@ pub(crate) struct Status {
     pub(crate) details: Option<Box<Details>>,
     /// A text that is answered instead of a `Status`.
     pub(crate) plain: Option<&'static str>,
+    /// What was wrong with the request beside, for the headers of the answer.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The result of anything that a request may be refused for.
@@ -39,12 +41,18 @@ pub(crate) type Result<T> = std::result::Result<T, Status>;
 
 impl Status {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, plain: None }
+        Self { code, reason, message: message.into(), details: None, plain: None, warnings: Vec::new() }
     }
 
     fn with(mut self, details: Details) -> Self {
         self.details = Some(Box::new(details));
         self
+    }
+
+    /// Adds details that name a resource alone.
+    pub(crate) fn about(self, target: &Target) -> Self {
+        let details = target.details("");
+        self.with(details)
     }
 
     /// Adds details that say nothing, where the real server does.
@@ -132,6 +140,12 @@ impl Status {
 
     pub(crate) fn with_cause(mut self, cause: Cause) -> Self {
         self.details.get_or_insert_default().causes.push(cause);
+        self
+    }
+
+    /// Adds what was to be warned of before the refusal.
+    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warnings.extend(warnings);
         self
     }
 

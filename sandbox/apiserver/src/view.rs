@@ -84,6 +84,7 @@ impl Shown {
             Self::Object => Ok(crate::rest::list::to_value(resource, listed)),
             Self::PartialList => {
                 let items: Vec<Value> = listed.items.iter().map(partial).collect();
+                let items = if items.is_empty() { Value::Null } else { items.into() };
                 Ok(
                     json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}),
                 )
@@ -92,8 +93,12 @@ impl Shown {
                 406,
                 "NotAcceptable",
                 format!(
-                    "you requested PartialObjectMetadata, but the requested object is a list ({}.{})",
-                    "*unstructured", "UnstructuredList"
+                    "you requested PartialObjectMetadata, but the requested object is a list ({})",
+                    match (resource.is_custom(), resource.group.split('.').next().unwrap_or_default()) {
+                        (true, _) => "*unstructured.UnstructuredList".to_owned(),
+                        (false, "") => format!("*core.{}List", resource.kind),
+                        (false, group) => format!("*{group}.{}List", resource.kind),
+                    }
                 ),
             )),
             Self::OldTable(include) => Self::Table(include).list(core, resource, listed).map(old),

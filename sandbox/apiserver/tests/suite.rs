@@ -9,6 +9,8 @@ mod suite {
     mod cases;
     #[path = "harness.rs"]
     mod harness;
+    #[path = "more.rs"]
+    mod more;
 
     use harness::tell;
 

@@ -17,6 +17,7 @@ const POLICIES: &str = "admissionregistration.k8s.io/validatingadmissionpolicies
 const BINDINGS: &str = "admissionregistration.k8s.io/validatingadmissionpolicybindings";
 
 /// A request as policies see it.
+#[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) core: &'a Core,
     pub(super) write: &'a Write<'a>,
@@ -82,11 +83,37 @@ fn denied(request: &Request<'_>, text: &str, reason: &str, denials: &[(String, S
 }
 
 fn applies(request: &Request<'_>, policy: &Value, binding: &Value) -> bool {
-    let Request { core, write, operation, old, new } = request;
     let constraints = json::at(policy, &["spec", "matchConstraints"]).unwrap_or(&Value::Null);
     let narrowed = json::at(binding, &["spec", "matchResources"]).unwrap_or(&Value::Null);
-    rules::constraints(core, constraints, write, *operation, *old, *new)
-        && rules::constraints(core, narrowed, write, *operation, *old, *new)
+    rules::constraints(request, constraints).is_some() && rules::constraints(request, narrowed).is_some()
+}
+
+/// Tells whether all conditions of a webhook hold; one that is false decides, whatever others cannot be evaluated.
+///
+/// # Errors
+/// Why conditions cannot be evaluated.
+pub(super) fn conditions(request: &Request<'_>, conditions: &[Value]) -> Result<bool, String> {
+    let expressions: Vec<VapExpression> = conditions
+        .iter()
+        .map(|condition| VapExpression {
+            expression: json::text(condition, &["expression"]).to_owned(),
+            message: Some(String::new()),
+            message_expression: None,
+        })
+        .collect();
+    let mut wrong = Vec::new();
+    for result in evaluator(request, &Value::Null, &Value::Null).evaluate(&expressions) {
+        match result.message.as_deref().and_then(|message| message.strip_prefix("evaluation error: ")) {
+            Some(error) => wrong.push(format!("expression '{}' resulted in error: {error}", result.expression)),
+            None if !result.passed => return Ok(false),
+            None => {}
+        }
+    }
+    match wrong.as_slice() {
+        [] => Ok(true),
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
 }
 
 fn failures(request: &Request<'_>, policy: &Value, binding: &Value) -> Vec<Failure> {
@@ -134,6 +161,7 @@ fn failures(request: &Request<'_>, policy: &Value, binding: &Value) -> Vec<Failu
             if !fails_closed {
                 continue;
             }
+            let error = crate::rules::cel_error(error);
             message = format!("expression '{}' resulted in error: {error}", json::text(validation, &["expression"]));
         }
         out.push(Failure { message, reason: json::text(validation, &["reason"]).to_owned() });

@@ -1,10 +1,14 @@
 //! Whether a policy or webhook is about a request.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::Operation;
+use super::policies::Request;
 use crate::core::Core;
 use crate::json;
+use crate::kinds::Resource;
 use crate::rest::Write;
 use crate::selector::LabelSelector;
 
@@ -23,9 +27,8 @@ fn lists(rule: &Value, key: &str, wanted: &str) -> bool {
     json::list(rule, &[key]).iter().any(|known| known == "*" || known == wanted)
 }
 
-/// Tells whether one rule matches.
-fn one(rule: &Value, write: &Write<'_>, operation: Operation) -> bool {
-    let resource = write.resource;
+/// Tells whether one rule matches a version of the kind.
+fn one(rule: &Value, write: &Write<'_>, resource: &Resource, operation: Operation) -> bool {
     let full = match write.subresource {
         "" => resource.plural.clone(),
         sub => format!("{}/{sub}", resource.plural),
@@ -51,9 +54,23 @@ fn one(rule: &Value, write: &Write<'_>, operation: Operation) -> bool {
         && (names.is_empty() || names.iter().any(|name| name == write.name))
 }
 
-/// Tells whether any rule of a list matches.
-pub(super) fn any(rules: &[Value], write: &Write<'_>, operation: Operation) -> bool {
-    rules.iter().any(|rule| one(rule, write, operation))
+fn any(rules: &[Value], write: &Write<'_>, resource: &Resource, operation: Operation) -> bool {
+    rules.iter().any(|rule| one(rule, write, resource, operation))
+}
+
+/// Finds the version of the kind that any rule of a list matches: the request's own, or another one where `holder` does
+/// not insist on an exact match.
+pub(super) fn form(request: &Request<'_>, rules: &[Value], holder: &Value) -> Option<Arc<Resource>> {
+    let Request { core, write, operation, .. } = request;
+    if any(rules, write, write.resource, *operation) {
+        return Some(Arc::clone(write.resource));
+    }
+    if json::text(holder, &["matchPolicy"]) == "Exact" {
+        return None;
+    }
+    let kinds = core.registry.now();
+    let same = |other: &&Arc<Resource>| other.storage == write.resource.storage && any(rules, write, other, *operation);
+    kinds.all().find(same).map(Arc::clone)
 }
 
 /// Tells whether the namespace and the object are selected.
@@ -83,17 +100,11 @@ pub(super) fn selects(
     objects.is_empty() || [old, new].into_iter().flatten().any(|object| objects.matches(object))
 }
 
-/// Tells whether the match constraints of a policy or binding hold.
-pub(super) fn constraints(
-    core: &Core,
-    holder: &Value,
-    write: &Write<'_>,
-    operation: Operation,
-    old: Option<&Value>,
-    new: Option<&Value>,
-) -> bool {
+/// Finds the version of the kind for which the match constraints of a policy or binding hold.
+pub(super) fn constraints(request: &Request<'_>, holder: &Value) -> Option<Arc<Resource>> {
+    let Request { core, write, operation, old, new } = request;
     let rules = json::list(holder, &["resourceRules"]);
-    (rules.is_empty() || any(rules, write, operation))
-        && !any(json::list(holder, &["excludeResourceRules"]), write, operation)
-        && selects(core, holder, write, old, new)
+    let form = if rules.is_empty() { Some(Arc::clone(write.resource)) } else { form(request, rules, holder) };
+    let excluded = any(json::list(holder, &["excludeResourceRules"]), write, write.resource, *operation);
+    form.filter(|_| !excluded && selects(core, holder, write, *old, *new))
 }

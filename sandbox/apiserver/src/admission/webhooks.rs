@@ -1,180 +1,218 @@
-//! ValidatingWebhooks: HTTPS servers that are asked whether a request may pass.
+//! Webhooks: HTTPS servers that are asked whether a request may pass, or how its object is to be changed.
+
+mod call;
+mod response;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::rt::TokioIo;
-use lattice_protocol::task::{self, Kind};
-use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 
-use super::policies::Request;
+use super::Operation;
+use super::policies::{self, Request};
 use super::rules;
+use crate::core::Core;
 use crate::json;
+use crate::kinds::Resource;
 use crate::meta;
-use crate::status::Status;
+use crate::options::FieldValidation;
+use crate::patch;
+use crate::rest::{Write, decode, serve};
+use crate::status::{Result, Status};
+use response::Response;
 
-const STORAGE: &str = "admissionregistration.k8s.io/validatingwebhookconfigurations";
-/// Bytes of a webhook's answer.
-const ANSWER_MAX: usize = 3 << 20;
+const VALIDATING: &str = "admissionregistration.k8s.io/validatingwebhookconfigurations";
+const MUTATING: &str = "admissionregistration.k8s.io/mutatingwebhookconfigurations";
+/// How long a webhook may take that does not say so itself.
 const TIMEOUT_SECONDS: u64 = 10;
 
-/// Asks all webhooks that are about a request. Answers warnings, or the refusal.
-pub(super) async fn check(request: &Request<'_>) -> Result<Vec<String>, Status> {
+/// A webhook that is about a request, and the version of the kind in which it wants the object.
+struct Chosen {
+    hook: Value,
+    form: Arc<Resource>,
+}
+
+/// Asks all validating webhooks that are about a request. Answers warnings, or the refusal.
+pub(super) async fn validate(request: &Request<'_>) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    for configuration in request.core.builtin_list(STORAGE, "") {
+    for configuration in request.core.builtin_list(VALIDATING, "") {
         for hook in json::list(&configuration, &["webhooks"]) {
-            let about = rules::any(json::list(hook, &["rules"]), request.write, request.operation)
-                && rules::selects(request.core, hook, request.write, request.old, request.new);
-            if about {
-                warnings.extend(ask(request, hook).await?);
+            if let Some(chosen) = choose(request, hook)? {
+                let answer = ask(request, &chosen, false).await?;
+                warnings.extend(answer.map(|answer| answer.warnings).unwrap_or_default());
             }
         }
     }
     Ok(warnings)
 }
 
-async fn ask(request: &Request<'_>, hook: &Value) -> Result<Vec<String>, Status> {
-    let name = json::text(hook, &["name"]);
-    let seconds = hook.get("timeoutSeconds").and_then(Value::as_u64).unwrap_or(TIMEOUT_SECONDS);
-    let called = tokio::time::timeout(Duration::from_secs(seconds), call(request, hook, seconds)).await;
-    let answer = match called {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(why)) => return failed(hook, name, &why),
-        Err(_) => return failed(hook, name, "context deadline exceeded"),
-    };
-    let response = &answer["response"];
-    let warnings: Vec<String> =
-        json::list(response, &["warnings"]).iter().filter_map(Value::as_str).map(String::from).collect();
-    if response["allowed"] == true {
+/// Lets all mutating webhooks that are about a request change its object. Answers warnings, or the refusal.
+pub(crate) async fn mutate(
+    core: &Core,
+    write: &Write<'_>,
+    operation: Operation,
+    old: Option<&Value>,
+    object: &mut Value,
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    if write.resource.group == "admissionregistration.k8s.io" {
         return Ok(warnings);
     }
-    let by = format!("admission webhook {name:?} denied the request");
-    let (message, reason) = (json::text(response, &["status", "message"]), json::text(response, &["status", "reason"]));
-    let text = match (message, reason) {
-        ("", "") => format!("{by} without explanation"),
-        ("", reason) => format!("{by}: {reason}"),
-        (message, _) => format!("{by}: {message}"),
-    };
-    let code = json::at(response, &["status", "code"]).and_then(Value::as_u64).unwrap_or(403);
-    let code = u16::try_from(code).unwrap_or(403);
-    let reason = match code {
-        403 => "Forbidden",
-        422 => "Invalid",
-        409 => "Conflict",
-        400 => "BadRequest",
-        _ => "",
-    };
-    Err(Status::new(code, reason, text))
-}
-
-fn failed(hook: &Value, name: &str, why: &str) -> Result<Vec<String>, Status> {
-    if json::text(hook, &["failurePolicy"]) == "Ignore" {
-        tracing::debug!(webhook = name, why, "webhook could not be called");
-        return Ok(Vec::new());
+    // What another webhook changed after it, a webhook may ask to see once more.
+    let mut asked: Vec<(Chosen, Value)> = Vec::new();
+    for configuration in core.builtin_list(MUTATING, "") {
+        for hook in json::list(&configuration, &["webhooks"]) {
+            let request = Request { core, write, operation, old, new: Some(object) };
+            let Some(chosen) = choose(&request, hook)? else { continue };
+            warnings.extend(change(core, write, operation, old, &chosen, object).await?);
+            asked.push((chosen, object.clone()));
+        }
     }
-    Err(Status::internal(format!("failed calling webhook {name:?}: failed to call webhook: {why}")))
+    for (chosen, seen) in asked {
+        if json::text(&chosen.hook, &["reinvocationPolicy"]) == "IfNeeded" && !json::same(&seen, object) {
+            warnings.extend(change(core, write, operation, old, &chosen, object).await?);
+        }
+    }
+    Ok(warnings)
 }
 
-fn review(request: &Request<'_>) -> Value {
+/// Lets one webhook change the object.
+async fn change(
+    core: &Core,
+    write: &Write<'_>,
+    operation: Operation,
+    old: Option<&Value>,
+    chosen: &Chosen,
+    object: &mut Value,
+) -> Result<Vec<String>> {
+    let request = Request { core, write, operation, old, new: Some(object) };
+    let Some(Response { warnings, patch }) = ask(&request, chosen, true).await? else { return Ok(Vec::new()) };
+    if patch.is_empty() {
+        return Ok(warnings);
+    }
+    let mut changed = in_form(write.resource, &chosen.form, object);
+    patch::apply_json(&mut changed, &patch).map_err(|_| Status::internal("jsonpatch apply operation failed"))?;
+    let mut changed = in_form(&chosen.form, write.resource, &changed);
+    decode::admit(write.resource, &mut changed, &[], FieldValidation::Ignore, &mut Vec::new())
+        .map_err(|error| error.of_body(&write.resource.kind, &write.resource.version))?;
+    *object = changed;
+    Ok(warnings)
+}
+
+/// Tells whether a webhook is about a request.
+fn choose(request: &Request<'_>, hook: &Value) -> Result<Option<Chosen>> {
+    let Some(form) = rules::form(request, json::list(hook, &["rules"]), hook) else { return Ok(None) };
+    if !rules::selects(request.core, hook, request.write, request.old, request.new) {
+        return Ok(None);
+    }
+    let conditions = json::list(hook, &["matchConditions"]);
+    let holds = conditions.is_empty() || {
+        let (old, new) = forms(request, &form);
+        let request = Request { old: old.as_ref(), new: new.as_ref(), ..*request };
+        match policies::conditions(&request, conditions) {
+            Ok(holds) => holds,
+            Err(_) if ignores(hook) => false,
+            Err(why) => {
+                let name = named(&request).map(meta::name).unwrap_or_default();
+                return Err(Status::forbidden(&request.write.resource.target(), name, &why));
+            }
+        }
+    };
+    Ok(holds.then(|| Chosen { hook: hook.clone(), form }))
+}
+
+fn ignores(hook: &Value) -> bool {
+    json::text(hook, &["failurePolicy"]) == "Ignore"
+}
+
+fn named<'a>(request: &Request<'a>) -> Option<&'a Value> {
+    request.new.or(request.old)
+}
+
+/// Returns an object of one version of its kind in the form of another.
+fn in_form(from: &Resource, to: &Resource, object: &Value) -> Value {
+    if from.group == to.group && from.version == to.version {
+        return object.clone();
+    }
+    serve::serve(to, serve::to_storage(from, object.clone()))
+}
+
+fn forms(request: &Request<'_>, form: &Resource) -> (Option<Value>, Option<Value>) {
+    let own = request.write.resource;
+    (request.old.map(|old| in_form(own, form, old)), request.new.map(|new| in_form(own, form, new)))
+}
+
+/// Asks one webhook; answers nothing when it could not be asked and may be passed over.
+async fn ask(request: &Request<'_>, chosen: &Chosen, mutating: bool) -> Result<Option<Response>> {
+    let hook = &chosen.hook;
+    let name = json::text(hook, &["name"]);
+    let side_effects = json::text(hook, &["sideEffects"]);
+    if request.write.options.dry_run && !matches!(side_effects, "None" | "NoneOnDryRun") {
+        let why = format!("admission webhook {name:?} does not support dry run");
+        return Err(Status::bad_request(why));
+    }
+    let seconds = hook.get("timeoutSeconds").and_then(Value::as_u64).unwrap_or(TIMEOUT_SECONDS);
+    let review = review(request, &chosen.form);
+    let called = tokio::time::timeout(Duration::from_secs(seconds), call::post(request.core, hook, &review, seconds));
+    let answer = match called.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(why)) => return failed(hook, name, &format!("failed to call webhook: {why}")),
+        Err(_) => return failed(hook, name, "failed to call webhook: context deadline exceeded"),
+    };
+    match response::read(&answer, json::text(&review, &["request", "uid"]), name, mutating) {
+        Ok(response) => response.map(Some),
+        Err(why) => failed(hook, name, &format!("received invalid webhook response: {why}")),
+    }
+}
+
+fn failed(hook: &Value, name: &str, why: &str) -> Result<Option<Response>> {
+    if ignores(hook) {
+        tracing::debug!(webhook = name, why, "webhook could not be called");
+        return Ok(None);
+    }
+    Err(Status::internal(format!("failed calling webhook {name:?}: {why}")))
+}
+
+fn review(request: &Request<'_>, form: &Resource) -> Value {
     let write = request.write;
     let resource = write.resource;
-    let kind = json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
-    let plural = json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
-    json!({
-        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
-        "request": {
-            "uid": uuid::Uuid::new_v4().to_string(),
-            "kind": kind, "resource": plural, "requestKind": kind, "requestResource": plural,
-            "subResource": write.subresource,
-            "name": request.new.or(request.old).map(meta::name).unwrap_or_default(),
-            "namespace": write.namespace,
-            "operation": request.operation.name(),
-            "userInfo": write.user.to_value(),
-            "object": request.new, "oldObject": request.old,
-            "dryRun": write.options.dry_run,
-            "options": null,
-        },
-    })
-}
-
-async fn call(request: &Request<'_>, hook: &Value, seconds: u64) -> Result<Value, String> {
-    let url = target(request, hook)?;
-    let fail = |why: &dyn std::fmt::Display| format!("Post \"{url}?timeout={seconds}s\": {why}");
-    let uri: http::Uri = url.parse().map_err(|error| fail(&error))?;
-    let host = uri.host().unwrap_or_default().to_owned();
-    let stream = tokio::net::TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(443)))
-        .await
-        .map_err(|error| fail(&error))?;
-    let tls = tls(hook)?;
-    let server = server_name(hook, &host)?;
-    let stream = tokio_rustls::TlsConnector::from(tls).connect(server, stream).await.map_err(|error| fail(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| fail(&error))?;
-    task::spawn("apiserver.webhook", Kind::Request, async move {
-        let _ = connection.await;
+    let kind = |of: &Resource| json!({"group": of.group, "version": of.version, "kind": of.kind});
+    let plural = |of: &Resource| json!({"group": of.group, "version": of.version, "resource": of.plural});
+    let (old, new) = forms(request, form);
+    let mut asked = json!({
+        "uid": uuid::Uuid::new_v4().to_string(),
+        "kind": kind(form), "resource": plural(form),
+        "requestKind": kind(resource), "requestResource": plural(resource),
     });
-    let body = serde_json::to_vec(&review(request)).unwrap_or_default();
-    let path = format!("{}?timeout={seconds}s", uri.path());
-    let call = http::Request::post(path)
-        .header("host", uri.authority().map(ToString::to_string).unwrap_or_default())
-        .header("content-type", "application/json")
-        .header("accept", "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| fail(&error))?;
-    let response = sender.send_request(call).await.map_err(|error| fail(&error))?;
-    let status = response.status();
-    let bytes =
-        Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|error| fail(&error))?.to_bytes();
-    if !status.is_success() {
-        return Err(format!(
-            "an error on the server ({:?}) has prevented the request from succeeding",
-            status.as_u16()
-        ));
-    }
-    serde_json::from_slice(&bytes).map_err(|error| fail(&error))
-}
-
-/// Returns the URL of a webhook; a service is reached at its cluster address.
-fn target(request: &Request<'_>, hook: &Value) -> Result<String, String> {
-    let config = &hook["clientConfig"];
-    if let Some(url) = config.get("url").and_then(Value::as_str) {
-        return Ok(url.to_owned());
-    }
-    let (namespace, name) = (json::text(config, &["service", "namespace"]), json::text(config, &["service", "name"]));
-    let service =
-        request.core.builtin("services", namespace, name).ok_or_else(|| format!("service {name:?} not found"))?;
-    let path = json::text(config, &["service", "path"]);
-    let port = json::at(config, &["service", "port"]).and_then(Value::as_u64).unwrap_or(443);
-    Ok(format!("https://{}:{port}{path}", json::text(&service, &["spec", "clusterIP"])))
-}
-
-fn server_name(hook: &Value, host: &str) -> Result<ServerName<'static>, String> {
-    let config = &hook["clientConfig"];
-    let name = match config.get("service").filter(|service| service.is_object()) {
-        Some(service) => format!("{}.{}.svc", json::text(service, &["name"]), json::text(service, &["namespace"])),
-        None => host.trim_matches(['[', ']']).to_owned(),
+    let mut set = |key: &str, text: &str| {
+        if !text.is_empty() {
+            asked[key] = text.into();
+        }
     };
-    ServerName::try_from(name).map_err(|error| error.to_string())
+    set("subResource", write.subresource);
+    set("requestSubResource", write.subresource);
+    let name = named(request).map(meta::name).unwrap_or_default();
+    set("name", name);
+    set("namespace", if resource.is("", "Namespace") { name } else { write.namespace });
+    set("operation", request.operation.name());
+    asked["userInfo"] = write.user.to_value();
+    asked["object"] = new.unwrap_or_default();
+    asked["oldObject"] = old.unwrap_or_default();
+    asked["dryRun"] = write.options.dry_run.into();
+    asked["options"] = options(request);
+    json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": asked})
 }
 
-fn tls(hook: &Value) -> Result<Arc<rustls::ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    let bundle = json::text(hook, &["clientConfig", "caBundle"]);
-    let pem = base64::engine::general_purpose::STANDARD.decode(bundle).unwrap_or_default();
-    for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
-        roots.add(certificate).map_err(|error| error.to_string())?;
+/// Writes a request's options as reviews show them.
+fn options(request: &Request<'_>) -> Value {
+    let kind = match request.operation {
+        Operation::Create => "CreateOptions",
+        Operation::Update => "UpdateOptions",
+        Operation::Delete => "DeleteOptions",
+    };
+    let mut out = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    if request.write.options.dry_run {
+        out["dryRun"] = json!(["All"]);
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    out
 }

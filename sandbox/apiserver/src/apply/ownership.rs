@@ -86,7 +86,7 @@ impl Write<'_> {
             Some(last) => self.prune(&merged, &set, &last.set, &entries),
             None => merged,
         };
-        let changes = compare(self.place, live, &object);
+        let changes = compare(self.place, live, &object).without(self.reset);
         let conflicts = conflicts(&changes, &entries);
         if !conflicts.is_empty() {
             if !force {

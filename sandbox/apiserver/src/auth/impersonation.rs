@@ -145,7 +145,7 @@ impl Check<'_> {
         if let Some(name) = node(&wanted.name).filter(|_| self.constrained) {
             "nodes".clone_into(&mut named.resource);
             name.clone_into(&mut named.name);
-            out.groups = vec!["system:nodes".to_owned()];
+            out.groups = Vec::new();
         }
         if let Some((namespace, name)) = account(&wanted.name) {
             "serviceaccounts".clone_into(&mut named.resource);

@@ -37,7 +37,7 @@ pub(crate) fn answer(core: &Core, write: &Write<'_>, bytes: &[u8], content_type:
         "SelfSubjectRulesReview" => rules_review(core, write.user, &object),
         _ => access_review(core, write, &object)?,
     };
-    if !matches!(resource.kind.as_str(), "SelfSubjectReview" | "TokenReview") {
+    if resource.kind != "SelfSubjectReview" {
         json::remove(&mut object, &["status"]);
         ownership::on_update(write, None, &mut object, &core.now());
     }
@@ -185,6 +185,8 @@ pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: 
         status
     })?;
     core.stored(write.resource, write.namespace, write.name)?;
+    let owned = owned(core, write, &object);
+    named(write, &object)?;
     let asked = json::at(&object, &["spec", "expirationSeconds"]).and_then(Value::as_i64);
     let wrong = match asked {
         Some(..SECONDS_MIN) => Some("may not specify a duration less than 10 minutes"),
@@ -210,7 +212,7 @@ pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: 
     let token =
         core.tokens.issue(core, &claims).ok_or_else(|| Status::not_found(&write.resource.target(), write.name))?;
     let until = core.config.clock.now() + jiff::SignedDuration::from_secs(seconds);
-    object["metadata"] = json!({"name": write.name, "namespace": write.namespace, "creationTimestamp": core.now()});
+    object["metadata"] = json!({"name": write.name, "namespace": write.namespace, "creationTimestamp": core.now(), "managedFields": [owned]});
     let audiences = if audiences.is_empty() { vec![Tokens::issuer().to_owned()] } else { audiences };
     json::set(&mut object, &["spec", "audiences"], audiences.into());
     json::set(&mut object, &["spec", "expirationSeconds"], seconds.into());
@@ -219,6 +221,36 @@ pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: 
     }
     object["status"] = json!({"token": token, "expirationTimestamp": time::seconds(until)});
     Ok(Outcome { object, created: true, warnings: Vec::new() })
+}
+
+/// Checks that a request for a token names the account, where it names anything.
+fn named(write: &Write<'_>, object: &Value) -> Result<()> {
+    let (name, namespace) = (crate::meta::name(object), crate::meta::namespace(object));
+    if !namespace.is_empty() && namespace != write.namespace {
+        let text = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(text));
+    }
+    if !name.is_empty() && name != write.name {
+        let detail = "must match the service account name if specified";
+        let error = FieldError::invalid_text("metadata.name", name, detail);
+        return Err(Status::invalid(&Target::new("authentication.k8s.io", "TokenRequest"), name, &[error]));
+    }
+    Ok(())
+}
+
+/// Tells who owns the fields of a request for a token.
+fn owned(core: &Core, write: &Write<'_>, object: &Value) -> Value {
+    let mut spec = json!({"f:expirationSeconds": {}});
+    if !json::list(object, &["spec", "audiences"]).is_empty() {
+        spec["f:audiences"] = json!({});
+    }
+    for (key, _) in json::at(object, &["spec", "boundObjectRef"]).and_then(Value::as_object).into_iter().flatten() {
+        json::set(&mut spec, &["f:boundObjectRef", &format!("f:{key}")], json!({}));
+    }
+    json!({
+        "manager": write.options.manager, "operation": "Update", "apiVersion": "authentication.k8s.io/v1",
+        "time": core.now(), "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": spec}, "subresource": "token",
+    })
 }
 
 fn bound(core: &Core, write: &Write<'_>, object: &Value) -> Result<Option<(String, String, String)>> {

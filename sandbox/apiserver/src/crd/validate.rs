@@ -1,6 +1,7 @@
 //! Whether a definition may be stored.
 
 mod cel;
+pub(crate) use cel::expressions;
 pub(crate) mod client;
 mod structural;
 
@@ -151,7 +152,10 @@ fn versions(object: &Value, out: &mut Vec<FieldError>) {
         unique &= !seen.contains(&name);
         seen.push(name);
         for error in names::label_1035(name) {
-            out.push(FieldError::invalid_text(format!("spec.versions[{index}].name"), name, error));
+            out.push(FieldError::invalid_text(format!("spec.versions[{index}].name"), name, error.clone()));
+            if index == 0 {
+                out.push(FieldError::invalid_text("spec.version", name, error));
+            }
         }
         deprecation(version, &format!("spec.versions[{index}].deprecationWarning"), out);
     }

@@ -60,7 +60,8 @@ pub(crate) fn choose(header: &str, include: Include, place: Place) -> Result<Acc
     Err(refusal(place))
 }
 
-fn refusal(place: Place) -> Status {
+/// Words the refusal of an `Accept` header.
+pub(crate) fn refusal(place: Place) -> Status {
     let listed = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
     let available = |more: &str| {
         let text = format!("406: Not Acceptable\n\nAvailable representations: {listed}{more}");

@@ -166,7 +166,10 @@ impl Call<'_> {
         let kinds = self.core.registry.now();
         let segments: Vec<&str> = self.asked.path.split('/').filter(|segment| !segment.is_empty()).collect();
         match segments.as_slice() {
-            ["healthz" | "livez" | "readyz", ..] => return Ok(Answer::text("ok")),
+            ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping" | "etcd" | "log"] => {
+                return Ok(Answer::text("ok"));
+            }
+            ["version"] if self.parts.method != http::Method::GET => return Err(Status::method_not_allowed()),
             ["metrics"] => return Ok(Answer::text(self.core.metrics.text(self.core.store.revision()))),
             ["version"] => return Ok(Answer::ok(discovery::version())),
             ["openapi", ..] => return crate::openapi::answer(&kinds, &segments, self.header("accept")),
@@ -176,6 +179,9 @@ impl Call<'_> {
         *accepted = accept::choose(self.header("accept"), Include::default(), Place::Other)?;
         if accepted.aggregated && segments.len() == 1 {
             return Ok(discovery::aggregated(&kinds, segments[0] == "api", self.header("if-none-match")));
+        }
+        if accepted.aggregated || accepted.shown.is_table() || accepted.shown.is_partial() {
+            return Err(accept::refusal(Place::Other));
         }
         let value = match segments.as_slice() {
             [] => {

@@ -4,6 +4,13 @@ use super::path::Target;
 use crate::kinds::Resource;
 use crate::status::{Result, Status};
 
+/// Says that the subresources of a custom resource do not take a verb.
+fn unsupported(resource: &Resource, verb: &str) -> Status {
+    let target = resource.target();
+    let text = format!("{verb} is not supported on resources of kind {:?}", target.qualified());
+    Status::new(405, "MethodNotAllowed", text).about(&target)
+}
+
 /// Checks that a path takes a method: built-in kinds say 405, custom ones that there is no such page.
 pub(crate) fn check(method: &str, resource: &Resource, target: &Target) -> Result<()> {
     let custom = resource.is_custom();
@@ -38,7 +45,7 @@ pub(crate) fn check(method: &str, resource: &Resource, target: &Target) -> Resul
             _ => "",
         };
         if !sub.verbs.iter().any(|known| known == verb) {
-            return Err(Status::method_not_allowed());
+            return Err(if custom { unsupported(resource, verb) } else { Status::method_not_allowed() });
         }
         return Ok(());
     }

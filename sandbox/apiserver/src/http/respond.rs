@@ -72,7 +72,11 @@ pub(crate) fn write(answer: Result<Answer, Status>, accepted: &Accepted, asked: 
         Err(status) if status.code == 406 && asked.get("accept").is_some_and(|accept| accept == protobuf::MEDIA) => {
             plain(status.code, protobuf::MEDIA, protobuf::status(&status))
         }
-        Err(status) => refusal(&status),
+        Err(status) => {
+            let mut response = refusal(&status);
+            warn(&mut response, &status.warnings);
+            response
+        }
     };
     insert(&mut response, "audit-id", &uuid::Uuid::new_v4().to_string());
     insert(&mut response, "cache-control", "no-cache, private");

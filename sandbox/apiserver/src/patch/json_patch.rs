@@ -19,7 +19,10 @@ fn one(target: &mut Value, operation: &Value) -> Result<(), Refused> {
     let path = steps(text("path").ok_or(Refused)?)?;
     let value = || operation.get("value").cloned().ok_or(Refused);
     match text("op").ok_or(Refused)? {
-        "add" => add(target, &path, value()?),
+        // The whole object cannot be added again.
+        "add" if path.is_empty() => Err(Refused),
+        // What is left out is null.
+        "add" => add(target, &path, operation.get("value").cloned().unwrap_or_default()),
         "remove" => remove(target, &path).map(|_| ()),
         "replace" => replace(target, &path, value()?),
         "move" => {
@@ -130,6 +133,8 @@ fn replace(target: &mut Value, path: &[String], value: Value) -> Result<(), Refu
 
 fn test(target: &Value, path: &[String], expected: &Value) -> Result<(), Refused> {
     let holds = match find(target, path) {
+        // Whole numbers and those with a fraction of zero are written differently, so they differ.
+        Some(Value::Number(number)) => expected.as_number().is_some_and(|wanted| number == wanted),
         Some(value) => json::same(value, expected),
         None => expected.is_null(),
     };

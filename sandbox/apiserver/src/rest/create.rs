@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Outcome, Write, decode, ownership, serve};
 use crate::admission::{self, Operation};
+use crate::auth::rbac;
 use crate::core::Core;
 use crate::json::{self, Parsed};
 use crate::meta;
@@ -19,7 +20,10 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], cont
     let mut warnings = Vec::new();
     decode::admit(resource, &mut value, &duplicates, write.options.validation, &mut warnings)
         .map_err(|error| error.of_body(&resource.kind, &resource.version))?;
-    let mut outcome = object(core, write, value, true).await?;
+    let mut outcome = match object(core, write, value, true).await {
+        Ok(outcome) => outcome,
+        Err(status) => return Err(status.with_warnings(warnings)),
+    };
     warnings.append(&mut outcome.warnings);
     outcome.warnings = warnings;
     Ok(outcome)
@@ -46,6 +50,7 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
     let mut warnings: Vec<String> = meta::dedup_owners(&mut object).into_iter().collect();
     meta::on_create(&mut object, &now);
     admission::mutate(core, write, Operation::Create, None, &mut object)?;
+    warnings.extend(admission::mutate_by_webhooks(core, write, Operation::Create, None, &mut object).await?);
     strategy::prepare::create(core, write.user, resource, &mut object);
     if let Some(status) = decode::wrong_kind(resource, &object) {
         return Err(status);
@@ -58,6 +63,22 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
     warnings.extend(strategy::warnings(resource, &object));
     warnings.extend(admission::validate(core, write, Operation::Create, None, Some(&object)).await?);
     commit(core, write, object, warnings)
+}
+
+/// Refuses who may not create: a replace and an apply make an object that is not there.
+pub(crate) fn may(core: &Core, write: &Write<'_>, verb: &str) -> Result<()> {
+    let wanted = rbac::Attributes {
+        verb: "create".to_owned(),
+        group: write.resource.group.clone(),
+        resource: write.resource.plural.clone(),
+        namespace: write.namespace.to_owned(),
+        name: write.name.to_owned(),
+        ..rbac::Attributes::default()
+    };
+    if rbac::decide(core, write.user, &wanted).allowed {
+        return Ok(());
+    }
+    Err(rbac::refusal(write.user, &rbac::Attributes { verb: verb.to_owned(), ..wanted }))
 }
 
 /// Puts the object into the namespace of the path.

@@ -40,7 +40,7 @@ impl Unreadable {
 
     /// Says it as the answer to a patch.
     pub(crate) fn of_patch(&self, patched: &Value) -> Status {
-        let error = FieldError::invalid_text("patch", &json::compact(patched), self.text());
+        let error = FieldError::invalid_text("patch", &json::escaped(&json::sorted(patched)), self.text());
         Status::invalid(&Target::new("", ""), "", &[error])
     }
 }
@@ -95,6 +95,14 @@ pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parse
             return Err(Status::new(415, "UnsupportedMediaType", text));
         }
     };
+    for key in ["apiVersion", "kind"] {
+        let wrong = parsed.value.get(key).filter(|value| !value.is_string() && !value.is_null());
+        if let Some(wrong) = wrong {
+            let got = json::type_name(wrong).replace("integer", "number");
+            let why = format!("json: cannot unmarshal {got} into Go struct field .{key} of type string");
+            return Err(unrecognized(kind, &format!("couldn't get version/kind; json parse error: {why}"), bytes));
+        }
+    }
     if !parsed.value.is_object() {
         let why = format!("couldn't get version/kind; json parse error: {}", not_object(&parsed.value));
         return Err(unrecognized(kind, &why, bytes));
@@ -111,11 +119,8 @@ pub(crate) fn delete_options(mut value: Value) -> Result<Value> {
     }
     let kind = json::text(&value, &["kind"]).to_owned();
     let version = json::text(&value, &["apiVersion"]).to_owned();
-    let known = version.is_empty()
-        || version == "meta.k8s.io/v1"
-        || kinds::builtins().iter().any(|resource| resource.api_version() == version);
-    if !matches!(kind.as_str(), "" | "DeleteOptions") || !known {
-        let kind = if kind.is_empty() { "DeleteOptions" } else { &kind };
+    if !matches!(kind.as_str(), "" | "DeleteOptions") {
+        let version = if version.is_empty() { "meta.k8s.io/v1" } else { &version };
         let text = format!("no kind {kind:?} is registered for version {version:?} in scheme {SCHEME:?}");
         return Err(Status::bad_request(text));
     }

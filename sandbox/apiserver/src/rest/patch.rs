@@ -14,15 +14,49 @@ use crate::patch::{self, Kind};
 use crate::schema::{Place, typed};
 use crate::status::{Result, Status};
 
+/// Operations that one JSON patch may have.
+const OPERATIONS_MAX: usize = 10_000;
+
+/// Reads the operations of a JSON patch; null stands for none.
+fn operations(value: Value) -> Result<Vec<Value>> {
+    let wrong = |value: &Value, wanted: &str| {
+        let got = json::type_name(value).replace("integer", "number");
+        not_decoded(&format!("json: cannot unmarshal {got} into Go {wanted}"))
+    };
+    let list = match value {
+        Value::Array(list) => list,
+        Value::Null => Vec::new(),
+        other => return Err(wrong(&other, "value of type []handlers.jsonPatchOp")),
+    };
+    if list.len() > OPERATIONS_MAX {
+        let text = format!(
+            "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
+            list.len()
+        );
+        return Err(Status::new(413, "RequestEntityTooLarge", text));
+    }
+    for operation in &list {
+        match operation {
+            Value::Object(map) => {
+                for key in ["op", "path", "from"] {
+                    if let Some(other) = map.get(key).filter(|value| !value.is_string() && !value.is_null()) {
+                        return Err(wrong(other, &format!("struct field jsonPatchOp.{key} of type string")));
+                    }
+                }
+            }
+            Value::Null => {}
+            other => return Err(wrong(other, "value of type handlers.jsonPatchOp")),
+        }
+    }
+    Ok(list)
+}
+
 /// Patches an object, or creates it where an apply finds none.
 pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Kind) -> Result<Outcome> {
     match kind {
         Kind::Apply => apply(core, write, bytes).await,
         Kind::Json => {
-            let operations = decoded(bytes)?;
-            let Value::Array(operations) = operations.value else {
-                return Err(not_decoded("cannot unmarshal object into Go value of type jsonpatch.Patch"));
-            };
+            let operations = operations(decoded(bytes)?.value)?;
             change(core, write, Vec::new(), None, &move |target| {
                 let mut out = target.clone();
                 patch::apply_json(&mut out, &operations).map_err(|_| {
@@ -34,9 +68,22 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind
             .await
         }
         Kind::Merge | Kind::Strategic => {
-            let Parsed { value, duplicates } = decoded(bytes)?;
+            let parsed =
+                if kind == Kind::Strategic { json::parse(bytes).map_err(Status::bad_request) } else { decoded(bytes) };
+            let Parsed { mut value, duplicates } = parsed?;
+            if value.is_null() {
+                if kind == Kind::Merge {
+                    return Err(Status::bad_request("Invalid JSON Patch"));
+                }
+                value = Value::Object(serde_json::Map::new());
+            }
             let Value::Object(_) = &value else {
-                let got = json::type_name(&value);
+                let got = json::type_name(&value).replace("integer", "number");
+                if kind == Kind::Strategic {
+                    return Err(Status::bad_request(format!(
+                        "json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"
+                    )));
+                }
                 return Err(not_decoded(&format!(
                     "json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"
                 )));
@@ -148,8 +195,8 @@ fn check_applied(resource: &Resource, applied: &Value) -> Result<()> {
     let version = json::text(applied, &["apiVersion"]);
     let kind = json::text(applied, &["kind"]);
     if version != resource.api_version() || kind != resource.kind {
-        let version = if version.is_empty() { "/" } else { version };
-        return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+        let slash = if version.contains('/') { "" } else { "/" };
+        return Err(Status::bad_request(format!("invalid object type: {slash}{version}, Kind={kind}")));
     }
     if json::at(applied, &["metadata", "managedFields"]).is_some_and(|fields| !fields.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -168,6 +215,7 @@ async fn apply_missing(
         let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
         return Err(Status::conflict(&write.resource.target(), write.name, &why));
     }
+    create::may(core, write, "patch")?;
     check()?;
     let (mut object, entries) = ownership::on_apply(write, None, applied, &core.now())?;
     let mut warnings = read(write, &mut object)?;

@@ -24,7 +24,10 @@ pub(crate) fn serve(resource: &Resource, mut object: Value) -> Value {
             if let Some(meta) = meta {
                 json::set(&mut object, &["metadata"], meta);
             }
-            defaults::apply(node, &mut object);
+            // Defaults come from the version that is stored.
+            if custom.storage_version == resource.version {
+                defaults::apply(node, &mut object);
+            }
         }
         None => convert::from_storage(resource, &mut object),
     }

@@ -60,6 +60,11 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], cont
     check_place(write, &mut value)?;
     let creates = CREATE_ON_UPDATE.contains(&(&resource.group, &resource.plural)) && write.subresource.is_empty();
     if creates && core.stored(resource, write.namespace, write.name).is_err() {
+        create::may(core, write, "create")?;
+        json::remove(&mut value, &["metadata", "resourceVersion"]);
+        if !meta::uid(&value).is_empty() {
+            return Err(uid_conflict(write, meta::uid(&value), ""));
+        }
         let mut outcome = create::object(core, write, value, true).await?;
         warnings.append(&mut outcome.warnings);
         return Ok(Outcome { warnings, ..outcome });
@@ -75,9 +80,11 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], cont
 }
 
 fn uid_conflict(write: &Write<'_>, sent: &str, known: &str) -> Status {
+    let plural = &write.resource.plural;
+    let kind = if write.resource.is_custom() { format!("{}/{plural}", write.resource.group) } else { plural.clone() };
     let key = match write.namespace {
-        "" => format!("/registry/{}/{}", write.resource.plural, write.name),
-        namespace => format!("/registry/{}/{namespace}/{}", write.resource.plural, write.name),
+        "" => format!("/registry/{kind}/{}", write.name),
+        namespace => format!("/registry/{kind}/{namespace}/{}", write.name),
     };
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
@@ -172,6 +179,7 @@ async fn step(
 ) -> Result<Option<Outcome>> {
     let resource = write.resource;
     let Proposal { object: mut new, mut warnings, owned } = proposal;
+    let before = warnings.clone();
     let now = core.now();
     json::set(&mut new, &["metadata", "resourceVersion"], stored.revision.to_string().into());
     meta::on_update(live, &mut new);
@@ -180,14 +188,15 @@ async fn step(
         ownership::on_update(write, Some(live), &mut new, &now);
     }
     admission::mutate(core, write, Operation::Update, Some(live), &mut new)?;
+    warnings.extend(admission::mutate_by_webhooks(core, write, Operation::Update, Some(live), &mut new).await?);
     strategy::prepare::update(core, resource, live, &mut new, write.subresource);
     if let Some(status) = decode::wrong_kind(resource, &new) {
-        return Err(status);
+        return Err(status.with_warnings(before));
     }
     warnings.extend(meta::finalizer_warnings(Some(live), &new));
     let errors = strategy::validate::update(core, resource, live, &new, write.subresource);
     if !errors.is_empty() {
-        return Err(Status::invalid(&resource.kind_target(), write.name, &errors));
+        return Err(Status::invalid(&resource.kind_target(), write.name, &errors).with_warnings(before));
     }
     warnings.extend(admission::validate(core, write, Operation::Update, Some(live), Some(&new)).await?);
     if managed::same_but_for_times(live, &new) {

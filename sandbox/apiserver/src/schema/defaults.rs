@@ -65,7 +65,7 @@ pub(crate) fn drop_nulls(node: &Node, value: &mut Value) {
 fn keeps_null(node: &Node, key: &str) -> bool {
     match node.fields.get(key) {
         Some(field) => field.link.node().nullable,
-        None => node.values.is_some() || node.preserve,
+        None => node.values.as_ref().map_or(node.preserve, |values| values.node().nullable),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Checks, ListType, Node, Place, Shape, formats};
-use crate::field::{FieldError, Problem, quote};
+use crate::field::{FieldError, Problem, go_quote, quote};
 use crate::json;
 
 /// Checks an object, its metadata aside.
@@ -28,11 +28,19 @@ fn walk(place: Place<'_>, value: &Value, path: &str, out: &mut Vec<FieldError>) 
     if value.is_null() {
         if !node.nullable && node.shape != Shape::Any {
             out.push(wrong_type(path, value, shape_name(node.shape)));
+        } else if let Some(checks) = node.checks.as_ref().filter(|checks| !checks.allowed.is_empty()) {
+            // Null is none of the values, even where the list has it.
+            let listed: Vec<String> = checks.allowed.iter().map(shown).collect();
+            let detail = format!("supported values: {}", listed.join(", "));
+            out.push(FieldError::not_supported_quoted(path, quote(value), detail));
         }
         return;
     }
     if !fits(node.shape, value) {
         out.push(wrong_type(path, value, shape_name(node.shape)));
+        if node.shape == Shape::Integer && value.is_number() {
+            out.push(unformatted(&node.format, "integer", path));
+        }
         if let Some(checks) = &node.checks {
             allowed(checks, value, path, out);
         }
@@ -41,8 +49,9 @@ fn walk(place: Place<'_>, value: &Value, path: &str, out: &mut Vec<FieldError>) 
     if let Some(checks) = &node.checks {
         check(checks, value, path, out);
     }
-    if node.shape == Shape::Integer && node.format == "int32" {
-        small(value, path, out);
+    if !formatted(node, value) {
+        let kind = if node.shape == Shape::Integer { "integer" } else { "number" };
+        out.push(unformatted(&node.format, kind, path));
     }
     match value {
         Value::Object(map) => {
@@ -76,7 +85,7 @@ fn fits(shape: Shape, value: &Value) -> bool {
         Shape::Object => value.is_object(),
         Shape::Array => value.is_array(),
         Shape::String => value.is_string(),
-        Shape::Integer => value.is_i64() || value.is_u64(),
+        Shape::Integer => value.is_i64(),
         Shape::Number => value.is_number(),
         Shape::Boolean => value.is_boolean(),
         Shape::IntOrString => value.is_i64() || value.is_string(),
@@ -111,22 +120,32 @@ fn plain_number(number: f64) -> String {
     if number.fract() == 0.0 && number.abs() < 1e15 { format!("{number:.0}") } else { number.to_string() }
 }
 
-/// Checks that an integer fits into 32 bits; its two errors have paths of their own.
-fn small(value: &Value, path: &str, out: &mut Vec<FieldError>) {
-    let Some(whole) = value.as_i64().filter(|whole| i32::try_from(*whole).is_err()) else { return };
-    let detail = format!("Checked value must be of type integer with format int32 in {path}");
-    out.push(FieldError::invalid_text("<nil>", "", detail));
-    let rule = if whole > 0 {
-        format!("should be less than or equal to {}", i32::MAX)
-    } else {
-        format!("should be greater than or equal to {}", i32::MIN)
+/// Tells whether a number fits into the format that its schema names.
+fn formatted(node: &Node, value: &Value) -> bool {
+    match (node.shape, node.format.as_str()) {
+        (Shape::Integer, "int32") => value.as_i64().is_some_and(|whole| i32::try_from(whole).is_ok()),
+        (Shape::Number, "float") => value.as_f64().is_none_or(|number| number.abs() <= f64::from(f32::MAX)),
+        _ => true,
+    }
+}
+
+/// Words a number that does not fit into its format; the error names no field.
+fn unformatted(format: &str, kind: &str, path: &str) -> FieldError {
+    let format = match format {
+        "" => "(default format)".to_owned(),
+        format => format!("with format {format}"),
     };
-    out.push(FieldError::invalid(format!(".{path}"), value, rule));
+    FieldError::invalid_text("<nil>", "", format!("Checked value must be of type {kind} {format} in {path}"))
+}
+
+/// Quotes one of the values that are allowed.
+fn shown(allowed: &Value) -> String {
+    go_quote(&allowed.as_str().map_or_else(|| json::compact(allowed), String::from))
 }
 
 fn allowed(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>) {
     if !checks.allowed.is_empty() && !checks.allowed.iter().any(|allowed| json::same(allowed, value)) {
-        let listed: Vec<String> = checks.allowed.iter().map(quote).collect();
+        let listed: Vec<String> = checks.allowed.iter().map(shown).collect();
         let detail = format!("supported values: {}", listed.join(", "));
         out.push(FieldError::not_supported_quoted(path, quote(value), detail));
     }
@@ -233,8 +252,7 @@ fn holds(checks: &Checks, value: &Value, path: &str) -> Result<(), Vec<FieldErro
 }
 
 fn composed(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>) {
-    let field = if path.is_empty() { "<nil>" } else { path };
-    let fail = |rule: &str| FieldError::invalid(field, &Value::String(String::new()), format!("{path:?} {rule}"));
+    let fail = |rule: &str| FieldError::invalid("<nil>", &Value::String(String::new()), format!("{path:?} {rule}"));
     if !checks.any_of.is_empty() {
         let failed: Vec<_> = checks.any_of.iter().map(|part| holds(part, value, path)).collect();
         if failed.iter().all(Result::is_err) {
@@ -255,15 +273,16 @@ fn composed(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError
             ))),
         }
     }
-    let mut refused = false;
+    let mut refused = 0;
     for part in &checks.all_of {
         if let Err(errors) = holds(part, value, path) {
-            refused = true;
+            refused += 1;
             out.extend(errors);
         }
     }
-    if refused {
-        out.push(fail("must validate all the schemas (allOf)"));
+    if refused > 0 {
+        let none = if refused == checks.all_of.len() { ". None validated" } else { "" };
+        out.push(fail(&format!("must validate all the schemas (allOf){none}")));
     }
     if checks.not.as_ref().is_some_and(|part| holds(part, value, path).is_ok()) {
         out.push(fail("must not validate the schema (not)"));

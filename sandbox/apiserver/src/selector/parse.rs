@@ -85,8 +85,10 @@ impl Parser {
             self.at += 1;
         }
         let Token::Word(key) = self.next() else { return Err("found '', expected: identifier".to_owned()) };
-        if let Some(error) = names::qualified(&key).into_iter().next() {
-            return Err(format!("key: Invalid value: {key:?}: {error}"));
+        let wrong = names::qualified(&key);
+        if !wrong.is_empty() {
+            let wrong = wrong.join("; ");
+            return Err(format!("<nil>: Invalid value: {key:?}: {wrong}"));
         }
         let done = |operator, values| Ok(Requirement { key: key.clone(), operator, values });
         if absent {
@@ -96,17 +98,17 @@ impl Parser {
             Token::End | Token::Symbol(",") => done(Operator::Exists, Vec::new()),
             Token::Symbol("=" | "==") => {
                 self.at += 1;
-                let value = self.value()?;
+                let value = self.value(&key)?;
                 done(Operator::In, vec![value])
             }
             Token::Symbol("!=") => {
                 self.at += 1;
-                let value = self.value()?;
+                let value = self.value(&key)?;
                 done(Operator::NotIn, vec![value])
             }
             Token::Symbol(symbol @ (">" | "<")) => {
                 self.at += 1;
-                let value = self.value()?;
+                let value = self.value(&key)?;
                 if value.parse::<i64>().is_err() {
                     return Err(format!(
                         "values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
@@ -124,12 +126,12 @@ impl Parser {
     }
 
     /// Reads one value; none at all is the empty one.
-    fn value(&mut self) -> Result<String, String> {
+    fn value(&mut self, key: &str) -> Result<String, String> {
         match self.peek() {
             Token::Word(value) => {
                 self.at += 1;
                 match names::label_value(&value).into_iter().next() {
-                    Some(error) => Err(format!("values[0][key]: Invalid value: {value:?}: {error}")),
+                    Some(error) => Err(format!("values[0][{key}]: Invalid value: {value:?}: {error}")),
                     None => Ok(value),
                 }
             }
@@ -145,6 +147,7 @@ impl Parser {
         }
         let mut out = Vec::new();
         loop {
+            let first = out.is_empty();
             match self.next() {
                 Token::Word(value) => out.push(value),
                 Token::Symbol(",") => {
@@ -153,7 +156,10 @@ impl Parser {
                     }
                 }
                 Token::Symbol(")") => break,
-                other => return Err(format!("found '{}', expected: ',', or ')'", other.text())),
+                other => {
+                    let wanted = if first { "',', ')' or identifier" } else { "',' or ')'" };
+                    return Err(format!("found '{}', expected: {wanted}", other.text()));
+                }
             }
         }
         if out.is_empty() {

@@ -13,6 +13,7 @@ use crate::schema::{Node, builtin};
 
 type Table = HashMap<&'static str, Vec<(&'static str, Value)>>;
 
+const JOB_TEMPLATE: &str = "io.k8s.api.batch.v1.JobTemplateSpec";
 /// The default label of a namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
@@ -46,6 +47,13 @@ fn short(node: &Node) -> &'static str {
 
 fn walk(node: &Node, value: &mut Value) {
     match value {
+        // What a CronJob holds is no Job yet: only its pods are defaulted.
+        Value::Object(map) if node.name == JOB_TEMPLATE => {
+            let template = map.get_mut("spec").and_then(|spec| spec.get_mut("template"));
+            if let Some(template) = template {
+                walk(builtin::node("io.k8s.api.core.v1.PodTemplateSpec"), template);
+            }
+        }
         Value::Object(map) => {
             for (field, default) in table().get(node.name).into_iter().flatten() {
                 if !map.contains_key(*field) {
@@ -106,6 +114,7 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
             let policy = if map.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
             map.entry("podReplacementPolicy").or_insert(policy.into());
         }
+        "core.v1.LimitRangeItem" if map.get("type").is_some_and(|kind| *kind == "Container") => limits(map),
         "networking.v1.NetworkPolicySpec" if absent(map, "policyTypes") => {
             let mut types = vec!["Ingress"];
             if map.contains_key("egress") {
@@ -120,6 +129,19 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
             }
         }
         _ => {}
+    }
+}
+
+/// Limits of containers follow from each other: the default from the maximum, the default request from both.
+fn limits(map: &mut Map<String, Value>) {
+    for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
+        let amounts = map.get(from).and_then(Value::as_object).cloned().unwrap_or_default();
+        for (name, amount) in amounts {
+            let target = map.entry(to).or_insert_with(|| json!({}));
+            if let Some(target) = target.as_object_mut() {
+                target.entry(name).or_insert(amount);
+            }
+        }
     }
 }
 

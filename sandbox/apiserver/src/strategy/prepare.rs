@@ -42,7 +42,13 @@ pub(crate) fn create(core: &Core, user: &User, resource: &Resource, object: &mut
         ("", "services") => crate::services::allocate(core, None, object),
         ("certificates.k8s.io", "certificatesigningrequests") => requested_by(user, object),
         ("apps", "daemonsets") => template_generation(object, 1),
-        ("batch", "jobs") => super::defaults::job_labels(object),
+        ("batch", "jobs") => {
+            super::defaults::job_labels(object);
+            let labels = json::at(object, &["spec", "template", "metadata", "labels"]).cloned();
+            if let (None, Some(labels)) = (json::at(object, &["metadata", "labels"]), labels) {
+                json::set(object, &["metadata", "labels"], labels);
+            }
+        }
         (EXTENSIONS, "customresourcedefinitions") => crd::prepare_create(object),
         _ => {}
     }
@@ -131,6 +137,9 @@ fn status(resource: &Resource, old: &Value, new: &mut Value) {
         for key in ["ownerReferences", "deletionTimestamp", "finalizers"] {
             json::carry(old, new, &["metadata", key]);
         }
+        if resource.is("apps", "Deployment") {
+            json::carry(old, new, &["metadata", "labels"]);
+        }
     }
     match status {
         Some(status) => json::set(new, &["status"], status),
@@ -174,7 +183,10 @@ fn generation(resource: &Resource, old: &Value, new: &mut Value, subresource: &s
         }
         out
     };
-    let marked = meta::is_deleting(new) && !meta::is_deleting(old);
+    // Annotations of a Deployment reach its ReplicaSets, so they count as something wanted.
+    let annotations = |object: &Value| json::at(object, &["metadata", "annotations"]).cloned().unwrap_or_default();
+    let noted = resource.is("apps", "Deployment") && !json::same(&annotations(old), &annotations(new));
+    let marked = noted || (meta::is_deleting(new) && !meta::is_deleting(old));
     if marked || !json::same(&wanted(old), &wanted(new)) {
         json::set(new, &["metadata", "generation"], (meta::generation(old) + 1).into());
     }

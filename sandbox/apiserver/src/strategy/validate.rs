@@ -7,6 +7,7 @@ mod numbers;
 mod others;
 mod pods;
 mod rbac;
+mod scale;
 mod services;
 mod volumes;
 mod webhooks;
@@ -28,7 +29,7 @@ const NOT_CHECKED: &str = "some validation rules were not checked because the ob
 pub(crate) fn create(core: &Core, resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut out = meta::validate(resource, object);
     match resource.custom() {
-        Some(_) => out.extend(custom(resource, object, None)),
+        Some(_) => out.extend(custom(resource, object, None, "")),
         None => out.extend(builtin(core, resource, object, None)),
     }
     out
@@ -41,7 +42,7 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
         out.extend(meta::validate(resource, new));
     }
     match resource.custom() {
-        Some(_) => out.extend(custom(resource, new, Some(old))),
+        Some(_) => out.extend(custom(resource, new, Some(old), subresource)),
         None if subresource.is_empty() => out.extend(builtin(core, resource, new, Some(old))),
         None if subresource == "finalize" => out.extend(others::namespace(new)),
         None if subresource == "status" && resource.plural == "poddisruptionbudgets" => {
@@ -54,13 +55,17 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
 }
 
 /// Checks a custom resource. Values that were invalid before may stay as they are.
-fn custom(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+fn custom(resource: &Resource, object: &Value, old: Option<&Value>, subresource: &str) -> Vec<FieldError> {
     let Some(custom) = resource.custom() else { return Vec::new() };
     let node = custom.node();
-    let mut errors = schema::object(node, object, "");
+    let mut errors = match object.get("status").filter(|_| subresource == "status") {
+        Some(status) => status_errors(node, status),
+        None => schema::object(node, object, ""),
+    };
+    errors.extend(scale::check(custom, object, subresource));
     schema::lists(node, object, "", &mut errors);
     if let Some(old) = old {
-        errors.retain(|error| !unchanged(old, object, &error.field));
+        errors.retain(|error| !unchanged(old, object, error));
     }
     if !custom.rules().any() {
         return errors;
@@ -75,22 +80,48 @@ fn custom(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<Field
     }
     let mut failed = custom.rules().check(object, old);
     if let Some(old) = old {
-        failed.retain(|error| error.field == "<nil>" || !unchanged(old, object, &error.field));
+        failed.retain(|error| error.field == "<nil>" || !unchanged(old, object, error));
     }
     errors.extend(failed);
     errors
 }
 
-/// Tells whether a field has the value that it had before.
-fn unchanged(old: &Value, new: &Value, field: &str) -> bool {
-    if field.is_empty() || field == "<nil>" || field.contains('[') {
+/// Checks a status that is written by itself: texts tell the path within it.
+fn status_errors(node: &crate::schema::Node, status: &Value) -> Vec<FieldError> {
+    let Some(field) = node.fields.get("status") else { return Vec::new() };
+    let mut errors = schema::object(field.link.node(), status, "");
+    for error in &mut errors {
+        error.field = match error.field.as_str() {
+            "<nil>" if error.problem == crate::field::Problem::TypeInvalid => "status".to_owned(),
+            "<nil>" => continue,
+            inner => format!("status.{inner}"),
+        };
+    }
+    errors
+}
+
+/// Tells whether an error is about something that was there before in the same form.
+fn unchanged(old: &Value, new: &Value, error: &FieldError) -> bool {
+    use crate::field::Problem::{Duplicate, Required};
+    let field = error.field.as_str();
+    if field.is_empty() || field == "<nil>" {
         return false;
     }
-    let path: Vec<&str> = field.trim_start_matches('.').split('.').collect();
-    match (json::at(old, &path), json::at(new, &path)) {
-        (Some(old), Some(new)) => json::same(old, new),
-        _ => false,
+    // Items of a list are not told apart: a list is the same as a whole or not at all.
+    let (field, within) = field.split_once('[').map_or((field, None), |(list, rest)| (list, Some(rest)));
+    let mut path: Vec<&str> = field.trim_start_matches('.').split('.').collect();
+    if error.problem == Required && within.is_none() {
+        path.pop();
     }
+    let (Some(old), Some(new)) = (json::at(old, &path), json::at(new, &path)) else { return false };
+    if json::same(old, new) {
+        return true;
+    }
+    // What was twice in a set may stay there twice.
+    let index = within.and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
+    let item = index.filter(|_| error.problem == Duplicate).and_then(|index| new.get(index));
+    let times = |item: &Value| json::list(old, &[]).iter().filter(|known| json::same(known, item)).count();
+    item.is_some_and(|item| times(item) > 1)
 }
 
 fn builtin(core: &Core, resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {

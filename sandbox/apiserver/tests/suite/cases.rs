@@ -41,7 +41,7 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
         step.status = status;
         step
     };
-    vec![
+    let mut out = vec![
         case(
             "admission",
             "a policy without constraints is refused",
@@ -309,5 +309,7 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
                 ask("GET", format!("{maps}?watch=true&sendInitialEvents=true"), 422),
             ],
         ),
-    ]
+    ];
+    out.extend(super::more::all(namespace));
+    out
 }

@@ -1,8 +1,9 @@
 //! Whether a definition's CEL rules can be evaluated, and at what cost.
 
+mod cost;
+pub(crate) mod expressions;
 mod types;
 
-use kube_cel::cel::common::ast::{Expr, IdedExpr};
 use serde_json::{Value, json};
 use types::{Type, compile};
 
@@ -12,12 +13,10 @@ use crate::json;
 const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 /// What one rule may cost, by the real server's measure.
 const RULE_BUDGET: f64 = 1e7;
-/// Our estimate is rougher than the real one: only what is this far beyond a budget is refused, or good definitions are.
-const MARGIN: f64 = 100.0;
 /// What all rules of a schema may cost.
 const TOTAL_BUDGET: f64 = 1e8;
-/// How many items a list may have that does not limit itself: what fits into a request.
-const ITEMS_UNBOUNDED: f64 = 157_286.0;
+/// How many of the costliest rules are named where all together cost too much.
+const NAMED_MAX: usize = 4;
 const CURE: &str = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and \
                     strings are declared)";
 
@@ -27,8 +26,8 @@ struct Place {
     path: String,
     /// The path of a list whose items cannot be told apart between two states.
     uncorrelated: Option<String>,
-    /// How often the rule is evaluated on one object.
-    times: f64,
+    /// How often the rule is evaluated on one object; nothing where a list or map around it has no limit.
+    times: Option<f64>,
     /// The schema is that of whole objects.
     root: bool,
     /// The schema is good enough for its rules to be looked at.
@@ -38,11 +37,12 @@ struct Place {
 /// Checks all rules of a schema.
 pub(super) fn check(schema: &Value, path: &str, sound: bool, out: &mut Vec<FieldError>) {
     let mut total = 0.0;
-    let mut costly = Vec::new();
-    let place = Place { path: path.to_owned(), uncorrelated: None, times: 1.0, root: true, sound };
+    let mut costly: Vec<(f64, String)> = Vec::new();
+    let place = Place { path: path.to_owned(), uncorrelated: None, times: Some(1.0), root: true, sound };
     walk(schema, &place, &mut total, &mut costly, out);
-    if total > TOTAL_BUDGET * MARGIN {
-        for rule in costly {
+    if total > TOTAL_BUDGET {
+        costly.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        for (_, rule) in costly.into_iter().take(NAMED_MAX) {
             let detail = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
             out.push(FieldError::forbidden(rule, detail));
         }
@@ -56,16 +56,19 @@ pub(super) fn check(schema: &Value, path: &str, sound: bool, out: &mut Vec<Field
 }
 
 fn factor(by: f64) -> String {
-    if by > 100.0 { "more than 100x".to_owned() } else { format!("{by:.1}x") }
+    match by {
+        _ if by > 100.0 => "more than 100x".to_owned(),
+        _ if by < 1.5 => format!("{by:.6}x"),
+        _ => format!("{by:.1}x"),
+    }
 }
 
-fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>, out: &mut Vec<FieldError>) {
+fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<(f64, String)>, out: &mut Vec<FieldError>) {
     for (index, rule) in json::list(schema, &["x-kubernetes-validations"]).iter().enumerate() {
         let at = format!("{}.x-kubernetes-validations[{index}]", place.path);
-        let cost = one(schema, rule, &at, place, out);
-        *total += cost;
-        if cost > RULE_BUDGET * MARGIN {
-            costly.push(format!("{at}.rule"));
+        for (key, cost) in one(schema, rule, &at, place, out) {
+            *total += cost;
+            costly.push((cost, format!("{at}.{key}")));
         }
     }
     for (key, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
@@ -79,13 +82,13 @@ fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>
         };
         walk(inner, &place, total, costly, out);
     }
-    let limit = |key: &str| schema.get(key).and_then(Value::as_f64).unwrap_or(ITEMS_UNBOUNDED);
+    let times = |key: &str| Some(place.times? * schema.get(key).and_then(Value::as_f64)?);
     if let Some(inner) = schema.get("items").filter(|items| items.is_object()) {
         let map = json::text(schema, &["x-kubernetes-list-type"]) == "map";
         let place = Place {
             path: format!("{}.items", place.path),
             uncorrelated: place.uncorrelated.clone().or_else(|| (!map).then(|| place.path.clone())),
-            times: place.times * limit("maxItems"),
+            times: times("maxItems"),
             root: false,
             sound: place.sound,
         };
@@ -94,7 +97,7 @@ fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>
     if let Some(inner) = schema.get("additionalProperties").filter(|values| values.is_object()) {
         let place = Place {
             path: format!("{}.additionalProperties", place.path),
-            times: place.times * limit("maxProperties"),
+            times: times("maxProperties"),
             root: false,
             ..place.clone()
         };
@@ -102,13 +105,14 @@ fn walk(schema: &Value, place: &Place, total: &mut f64, costly: &mut Vec<String>
     }
 }
 
-/// Checks one rule; answers what it costs.
-fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<FieldError>) -> f64 {
+/// Checks one rule; answers what its expressions cost.
+fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<FieldError>) -> Vec<(&'static str, f64)> {
+    let mut costs = Vec::new();
     let known = out.len();
     words(rule, at, out);
     field_path(schema, rule, at, out);
     if out.len() > known || !place.sound {
-        return 0.0;
+        return costs;
     }
     let text = json::text(rule, &["rule"]);
     let wrong = |key: &str, detail: String| FieldError::invalid(format!("{at}.{key}"), &shown(rule), detail);
@@ -116,19 +120,21 @@ fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<Fiel
         Ok((program, kind)) => {
             if !matches!(kind, Type::Bool | Type::Dyn) {
                 out.push(wrong("rule", "cel expression must evaluate to a bool".to_owned()));
-                return 0.0;
+                return costs;
             }
             program
         }
         Err(why) => {
             out.push(wrong("rule", format!("compilation failed: {why}")));
-            return 0.0;
+            return costs;
         }
     };
     let own = json::text(rule, &["messageExpression"]);
     if !own.is_empty() {
         match compile(own, schema, place.root) {
-            Ok((_, Type::String | Type::Dyn)) => {}
+            Ok((program, Type::String | Type::Dyn)) => {
+                costs.push(("messageExpression", spend(&program, schema, place)));
+            }
             Ok(_) => {
                 out.push(wrong("messageExpression", "messageExpression must evaluate to a string".to_owned()));
             }
@@ -144,14 +150,18 @@ fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<Fiel
         let detail = "may not be set if oldSelf is not used in rule";
         out.push(FieldError::invalid(format!("{at}.optionalOldSelf"), optional, detail));
     }
-    let alone = nested(program.expression(), schema);
-    // A rule without an unbounded loop of its own is never too dear by this rough estimate, wherever it stands.
-    let cost = if alone < ITEMS_UNBOUNDED { alone } else { place.times * alone };
-    if cost > RULE_BUDGET * MARGIN {
-        let detail = format!("estimated rule cost exceeds budget by factor of {} {CURE}", factor(cost / RULE_BUDGET));
-        out.push(FieldError::forbidden(format!("{at}.rule"), detail));
+    costs.push(("rule", spend(&program, schema, place)));
+    for (key, cost) in costs.iter().filter(|(_, cost)| *cost > RULE_BUDGET) {
+        let detail = format!("estimated {key} cost exceeds budget by factor of {} {CURE}", factor(cost / RULE_BUDGET));
+        out.push(FieldError::forbidden(format!("{at}.{key}"), detail));
     }
-    cost
+    costs
+}
+
+/// Returns what an expression costs on one object, as often as its place may occur there.
+fn spend(program: &kube_cel::cel::Program, schema: &Value, place: &Place) -> f64 {
+    let alone = cost::of(program.expression(), schema);
+    alone * place.times.unwrap_or_else(|| cost::cardinality(schema))
 }
 
 /// Checks what a rule says beside its expressions.
@@ -201,54 +211,33 @@ fn field_path(schema: &Value, rule: &Value, at: &str, out: &mut Vec<FieldError>)
     if path.is_empty() {
         return;
     }
-    let mut steps = path.trim_start_matches('.').split('.');
-    let found = steps.try_fold(schema, |schema, step| {
-        let step = step.split('[').next().unwrap_or_default();
-        schema.get("properties").and_then(|fields| fields.get(step)).or_else(|| schema.get("additionalProperties"))
+    let found = steps(path).and_then(|steps| {
+        steps.iter().try_fold(schema, |schema, step| {
+            schema.get("properties").and_then(|fields| fields.get(step)).or_else(|| schema.get("additionalProperties"))
+        })
     });
-    if found.is_none() || !path.starts_with(['.', '[']) {
+    if found.is_none() {
         out.push(FieldError::invalid_text(format!("{at}.fieldPath"), path, "must be a valid path"));
     }
 }
 
-/// Estimates the cost of an expression: what is inside loops counts as often as they turn.
-fn nested(expression: &IdedExpr, schema: &Value) -> f64 {
-    let all = |list: &[IdedExpr]| list.iter().map(|inner| nested(inner, schema)).sum::<f64>();
-    match &expression.expr {
-        Expr::Comprehension(comprehension) => {
-            let turns = bound(&comprehension.iter_range.expr, schema);
-            let body = nested(&comprehension.loop_step, schema) + 3.0;
-            nested(&comprehension.iter_range, schema) + turns * body
-        }
-        Expr::Call(call) => 1.0 + all(&call.args) + call.target.as_ref().map_or(0.0, |target| nested(target, schema)),
-        Expr::Select(select) => 1.0 + nested(&select.operand, schema),
-        Expr::List(list) => 10.0 + all(&list.elements),
-        _ => 1.0,
-    }
-}
-
-/// Finds how many items what a loop runs over may have.
-fn bound(range: &Expr, schema: &Value) -> f64 {
-    fn find<'a>(range: &Expr, schema: &'a Value) -> Option<&'a Value> {
-        match range {
-            Expr::Ident(name) if name == "self" => Some(schema),
-            Expr::Select(select) => {
-                let inner = find(&select.operand.expr, schema)?;
-                inner.get("properties")?.get(&select.field)
+/// Splits a path of `.name` and `['name']`; other forms are none.
+fn steps(path: &str) -> Option<Vec<String>> {
+    let mut out = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (step, after) = match rest.strip_prefix("['") {
+            Some(quoted) => quoted.split_once("']")?,
+            None => {
+                let plain = rest.strip_prefix('.')?;
+                plain.split_at(plain.find(['.', '[']).unwrap_or(plain.len()))
             }
-            _ => None,
+        };
+        if step.is_empty() {
+            return None;
         }
+        out.push(step.to_owned());
+        rest = after;
     }
-    // What another loop yields, or a function of it, has at most as many items as that loop turns.
-    match range {
-        Expr::Comprehension(inner) => return bound(&inner.iter_range.expr, schema),
-        Expr::Call(call) => {
-            if let Some(target) = &call.target {
-                return bound(&target.expr, schema);
-            }
-        }
-        _ => {}
-    }
-    let limit = find(range, schema).and_then(|schema| schema.get("maxItems").or(schema.get("maxProperties")));
-    limit.and_then(Value::as_f64).unwrap_or(ITEMS_UNBOUNDED)
+    Some(out)
 }

@@ -13,6 +13,11 @@ pub(crate) fn check(config: &Value, at: &str, out: &mut Vec<FieldError>) {
         (None, None) | (Some(_), Some(_)) => {
             out.push(FieldError::required(at, "exactly one of url or service is required"));
         }
+        (Some(text), None) if !text.contains("://") => {
+            let why = format!("url must be a valid URL: parse {text:?}: missing protocol scheme");
+            let detail = format!("{why}; desired format: https://host[/path]");
+            out.push(FieldError::required(format!("{at}.url"), detail));
+        }
         (Some(text), None) => url(text, &format!("{at}.url"), out),
         (None, Some(service)) => self::service(service, &format!("{at}.service"), out),
     }

@@ -1,92 +1,116 @@
 //! Webhooks and admission policies.
 
+mod expressions;
+mod matching;
+mod policies;
+
 use serde_json::Value;
 
 use crate::field::FieldError;
 use crate::json;
 use crate::kinds::Resource;
 use crate::names;
+use expressions::Scope;
+
+const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
+const SIDE_EFFECTS: [&str; 2] = ["None", "NoneOnDryRun"];
+/// How long a webhook may take at most.
+const TIMEOUT_SECONDS_MAX: i64 = 30;
 
 pub(super) fn check(resource: &Resource, object: &Value) -> Vec<FieldError> {
     match resource.plural.as_str() {
-        "validatingwebhookconfigurations" | "mutatingwebhookconfigurations" => webhooks(object),
-        "validatingadmissionpolicies" => policy(object),
-        "validatingadmissionpolicybindings" => binding(object),
+        "validatingwebhookconfigurations" => webhooks(object, false),
+        "mutatingwebhookconfigurations" => webhooks(object, true),
+        "validatingadmissionpolicies" => policies::policy(object),
+        "validatingadmissionpolicybindings" => policies::binding(object),
         _ => Vec::new(),
     }
 }
 
-fn webhooks(object: &Value) -> Vec<FieldError> {
+/// Refuses a word that is not one of those known; a missing one is let pass.
+fn one_of(object: &Value, key: &str, known: &[&str], at: &str, out: &mut Vec<FieldError>) {
+    match object.get(key) {
+        Some(Value::String(word)) if !word.is_empty() && !known.contains(&word.as_str()) => {
+            out.push(FieldError::not_supported(format!("{at}.{key}"), &Value::from(word.as_str()), known));
+        }
+        _ => {}
+    }
+}
+
+fn webhooks(object: &Value, mutating: bool) -> Vec<FieldError> {
     let mut out = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
     for (index, hook) in json::list(object, &["webhooks"]).iter().enumerate() {
         let at = format!("webhooks[{index}]");
         let name = json::text(hook, &["name"]);
-        let mut errors = names::subdomain(name);
-        if errors.is_empty() && name.split('.').count() < 3 {
-            errors.push("should be a domain with at least three segments separated by dots".to_owned());
+        name_of(name, &at, &mut out);
+        if seen.contains(&name) {
+            out.push(FieldError::duplicate(format!("{at}.name"), &Value::from(name)));
         }
-        out.extend(errors.into_iter().map(|error| FieldError::invalid_text(format!("{at}.name"), name, error)));
-        crate::crd::validate::client::check(&hook["clientConfig"], &format!("{at}.clientConfig"), &mut out);
-        if json::text(hook, &["sideEffects"]).is_empty() {
-            let known = ["None", "NoneOnDryRun"];
-            out.push(FieldError::required(
-                format!("{at}.sideEffects"),
-                format!("must specify one of {}", known.join(", ")),
-            ));
-        }
-        if json::list(hook, &["admissionReviewVersions"]).is_empty() {
-            let detail = "must specify one of v1, v1beta1";
-            out.push(FieldError::required(format!("{at}.admissionReviewVersions"), detail));
-        }
+        seen.push(name);
+        webhook(hook, &at, mutating, &mut out);
     }
     out
 }
 
-fn policy(object: &Value) -> Vec<FieldError> {
-    let mut out = Vec::new();
-    if json::at(object, &["spec", "matchConstraints"]).is_none() {
-        out.push(FieldError::required("spec.matchConstraints", ""));
-    } else if json::list(object, &["spec", "matchConstraints", "resourceRules"]).is_empty() {
-        out.push(FieldError::required("spec.matchConstraints.resourceRules", ""));
+fn name_of(name: &str, at: &str, out: &mut Vec<FieldError>) {
+    if name.is_empty() {
+        out.push(FieldError::required(format!("{at}.name"), ""));
+        return;
     }
-    let validations = json::list(object, &["spec", "validations"]);
-    if validations.is_empty() && json::list(object, &["spec", "auditAnnotations"]).is_empty() {
-        let detail = "validations or auditAnnotations must contain at least one item";
-        out.push(FieldError::required("spec.validations", detail));
+    let mut errors = names::subdomain(name);
+    if errors.is_empty() && name.split('.').count() < 3 {
+        errors.push("should be a domain with at least three segments separated by dots".to_owned());
     }
-    for (index, validation) in validations.iter().enumerate() {
-        let at = format!("spec.validations[{index}].expression");
-        let text = json::text(validation, &["expression"]);
-        if text.trim().is_empty() {
-            out.push(FieldError::required(at, "expression is not specified"));
-        } else if let Err(error) = kube_cel::cel::Program::compile(text) {
-            out.push(FieldError::invalid_text(at, text, format!("compilation failed: {error}")));
-        }
-    }
-    out
+    out.extend(errors.into_iter().map(|error| FieldError::invalid_text(format!("{at}.name"), name, error)));
 }
 
-fn binding(object: &Value) -> Vec<FieldError> {
-    let mut out = Vec::new();
-    if json::text(object, &["spec", "policyName"]).is_empty() {
-        out.push(FieldError::required("spec.policyName", ""));
+fn webhook(hook: &Value, at: &str, mutating: bool, out: &mut Vec<FieldError>) {
+    crate::crd::validate::client::check(&hook["clientConfig"], &format!("{at}.clientConfig"), out);
+    for (index, rule) in json::list(hook, &["rules"]).iter().enumerate() {
+        matching::rule(rule, &format!("{at}.rules[{index}]"), out);
     }
-    let actions: Vec<&str> =
-        json::list(object, &["spec", "validationActions"]).iter().filter_map(Value::as_str).collect();
-    let known = ["Audit", "Deny", "Warn"];
-    if actions.is_empty() {
-        out.push(FieldError::required("spec.validationActions", "at least one validation action is required"));
+    one_of(hook, "failurePolicy", &FAILURE_POLICIES, at, out);
+    one_of(hook, "matchPolicy", &matching::MATCH_POLICIES, at, out);
+    if mutating {
+        one_of(hook, "reinvocationPolicy", &["IfNeeded", "Never"], at, out);
     }
-    for (index, action) in actions.iter().enumerate() {
-        let at = format!("spec.validationActions[{index}]");
-        if !known.contains(action) {
-            out.push(FieldError::not_supported(at, &Value::from(*action), &known));
+    if json::text(hook, &["sideEffects"]).is_empty() {
+        let detail = format!("must specify one of {}", SIDE_EFFECTS.join(", "));
+        out.push(FieldError::required(format!("{at}.sideEffects"), detail));
+    } else {
+        one_of(hook, "sideEffects", &SIDE_EFFECTS, at, out);
+    }
+    if let Some(timeout) = hook.get("timeoutSeconds")
+        && !timeout.as_i64().is_some_and(|seconds| (1..=TIMEOUT_SECONDS_MAX).contains(&seconds))
+    {
+        let detail = format!("the timeout value must be between 1 and {TIMEOUT_SECONDS_MAX} seconds");
+        out.push(FieldError::invalid(format!("{at}.timeoutSeconds"), timeout, detail));
+    }
+    versions(hook, at, out);
+    matching::selectors(hook, at, out);
+    expressions::conditions(hook, at, &Scope::default(), out);
+}
+
+/// Checks the versions of reviews that a webhook takes: one of those that the server sends has to be there.
+fn versions(hook: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let at = format!("{at}.admissionReviewVersions");
+    let versions: Vec<&str> = json::list(hook, &["admissionReviewVersions"]).iter().filter_map(Value::as_str).collect();
+    if versions.is_empty() {
+        out.push(FieldError::required(at, "must specify one of v1, v1beta1"));
+        return;
+    }
+    for (index, version) in versions.iter().enumerate() {
+        let here = format!("{at}[{index}]");
+        if versions[..index].contains(version) {
+            out.push(FieldError::invalid_text(here, version, "duplicate version"));
+            continue;
         }
+        let errors = names::label_1035(version).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text(here.clone(), version, error)));
     }
-    if actions.contains(&"Deny") && actions.contains(&"Warn") {
-        let detail = "must not contain both Deny and Warn (repeating the same validation failure information in the \
-                      API response and headers serves no purpose)";
-        out.push(FieldError::invalid("spec.validationActions", &Value::from(actions.clone()), detail));
+    if !versions.iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
+        let detail = "must include at least one of v1, v1beta1";
+        out.push(FieldError::invalid(at, &Value::from(versions), detail));
     }
-    out
 }

@@ -15,7 +15,7 @@ pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
     Some(match (group, plural) {
         ("", "replicationcontrollers") => super::workloads::CONTROLLERS,
         ("", "resourcequotas") => QUOTAS,
-        ("", "limitranges") => &[Column("Created At", "string", 0, created)],
+        ("", "limitranges") => &[Column("Created At", "date", 0, created)],
         ("", "persistentvolumes") => VOLUMES,
         ("", "podtemplates") => TEMPLATES,
         ("apps", "controllerrevisions") => REVISIONS,
@@ -100,7 +100,7 @@ const REVISIONS: &[Column] = &[
         let dot = if group.is_empty() { "" } else { "." };
         format!("{kind}{dot}{group}/{}", json::text(owner, &["name"])).into()
     }),
-    Column("Revision", "integer", 0, |o, _| o["revision"].clone()),
+    Column("Revision", "string", 0, |o, _| o["revision"].clone()),
     AGE,
 ];
 

@@ -37,8 +37,8 @@ const SELECTOR: Column = Column("Selector", "string", 1, selector);
 
 pub(super) const DEPLOYMENTS: &[Column] = &[
     Column("Ready", "string", 0, ready_of),
-    Column("Up-to-date", "integer", 0, |o, _| number(o, &["status", "updatedReplicas"]).into()),
-    Column("Available", "integer", 0, |o, _| number(o, &["status", "availableReplicas"]).into()),
+    Column("Up-to-date", "string", 0, |o, _| number(o, &["status", "updatedReplicas"]).into()),
+    Column("Available", "string", 0, |o, _| number(o, &["status", "availableReplicas"]).into()),
     AGE,
     CONTAINERS,
     IMAGES,

@@ -1,9 +1,11 @@
 //! The types of CEL expressions over a schema: enough to refuse what names fields that are not there or compares what
 //! cannot be compared, in the words of the real checker.
 
+use std::sync::OnceLock;
+
 use kube_cel::cel::Program;
 use kube_cel::cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::json;
 
@@ -56,6 +58,24 @@ pub(super) fn compile<'a>(text: &str, schema: &'a Value, root: bool) -> Result<(
     let mut checker = Checker { text, names: vec![("self".to_owned(), own.clone()), ("oldSelf".to_owned(), own)] };
     let kind = checker.infer(program.expression())?;
     Ok((program, kind))
+}
+
+/// Compiles an expression over values of unknown types; answers its type where that is a scalar one.
+pub(super) fn compile_over(
+    text: &str,
+    known: &[&str],
+    variables: Option<&Value>,
+) -> Result<Option<&'static str>, String> {
+    let program = Program::compile(text).map_err(|error| error.to_string().replace("\n| ", "\n | "))?;
+    let mut names: Vec<(String, Type<'_>)> = known.iter().map(|name| ((*name).to_owned(), Type::Dyn)).collect();
+    names.extend(variables.map(|schema| ("variables".to_owned(), Type::Object(schema, false))));
+    let kind = Checker { text, names }.infer(program.expression())?;
+    Ok(match kind {
+        Type::Null => Some("null_type"),
+        Type::List(_) => Some("list"),
+        Type::Map(_) => Some("map"),
+        other => other.scalar(),
+    })
 }
 
 fn of_schema(schema: &Value, root: bool) -> Type<'_> {
@@ -338,16 +358,29 @@ const OPERATORS: [(&str, &str); 13] = [
     ("%", "_%_"),
 ];
 
+/// Returns what rules may read of an object's metadata.
+fn metadata() -> &'static Value {
+    static METADATA: OnceLock<Value> = OnceLock::new();
+    METADATA.get_or_init(
+        || json!({"type": "object", "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}}}),
+    )
+}
+
+/// Finds the schema of a field by the name that expressions give it.
+pub(super) fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
+    let fields = schema.get("properties").and_then(Value::as_object);
+    fields.into_iter().flatten().find(|(key, _)| escaped(key) == name).map(|(_, inner)| inner)
+}
+
 /// Finds the type of a field of an object.
 fn field<'a>(schema: &'a Value, root: bool, name: &str) -> Option<Type<'a>> {
-    let fields = schema.get("properties").and_then(Value::as_object);
-    let own = fields.into_iter().flatten().find(|(key, _)| escaped(key) == name);
+    let own = property(schema, name);
     if root {
         match name {
             "apiVersion" | "kind" => return Some(Type::String),
-            "metadata" => return Some(Type::Dyn),
+            "metadata" => return Some(Type::Object(metadata(), false)),
             _ => {}
         }
     }
-    own.map(|(_, inner)| of_schema(inner, embedded(inner)))
+    own.map(|inner| of_schema(inner, embedded(inner)))
 }
