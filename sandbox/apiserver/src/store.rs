@@ -148,8 +148,7 @@ impl Store {
             log::load(folder, &mut |entry| restore(&mut inner, entry))?;
             let revision = inner.revision;
             inner.kinds.values_mut().for_each(|kind| kind.floor = revision);
-            let live = inner.kinds.iter().flat_map(|(kind, store)| store.objects.values().map(move |o| (kind, &**o)));
-            inner.log = Some(Log::rewrite(folder, live, revision)?);
+            inner.log = Some(Log::rewrite(folder, live(&inner.kinds), revision)?);
         }
         let (changed, _) = watch::channel(inner.revision);
         Ok(Self { inner: Mutex::new(inner), limits, changed })
@@ -267,8 +266,12 @@ impl Store {
 
     fn wrote(&self, mut inner: MutexGuard<'_, Inner>, revision: u64, kind: &str, stored: &Stored, gone: bool) {
         inner.revision = revision;
-        if let Some(log) = &mut inner.log {
+        let Inner { kinds, log, .. } = &mut *inner;
+        if let Some(log) = log {
             log.append(kind, stored, gone);
+            if log.wants_rewrite() {
+                log.renew(live(kinds), revision);
+            }
         }
         drop(inner);
         self.changed.send_replace(revision);
@@ -308,6 +311,11 @@ pub(crate) struct Changes {
     pub(crate) closed: bool,
 }
 
+/// Everything that is there, with its kind.
+fn live(kinds: &HashMap<Arc<str>, KindStore>) -> impl Iterator<Item = (&Arc<str>, &Stored)> {
+    kinds.iter().flat_map(|(kind, store)| store.objects.values().map(move |stored| (kind, &**stored)))
+}
+
 fn select(objects: &BTreeMap<Key, Arc<Stored>>, namespace: &str) -> Vec<Arc<Stored>> {
     if namespace.is_empty() {
         return objects.values().cloned().collect();
@@ -339,3 +347,6 @@ fn restore(inner: &mut Inner, entry: log::Entry) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! The log of a state folder: a line per write, rewritten with what is live when a server starts.
+//! The log of a state folder: a line per write, rewritten with what is live when a server starts and whenever stale lines
+//! outweigh live ones.
 //!
 //! Each line is JSON: `{"r":revision,"k":kind,"n":namespace,"m":name,"o":object}`; without `o` the object was removed.
 
@@ -15,12 +16,25 @@ use super::{Key, Stored};
 use crate::error::Error;
 
 const FILE: &str = "objects.log";
+/// Bytes that a log may hold beyond what a rewrite left, whatever its size. Too low: small stores are rewritten often; too
+/// high: folders of idle servers are large.
+const STALE_BYTES_MIN: u64 = 4 << 20;
+/// How many times its size after a rewrite a log may grow by. Too low: more is rewritten than written.
+const STALE_FACTOR: u64 = 2;
+/// Writes between two tries to write everything anew after one that failed. Too low: a full disk slows every write down.
+const RETRY_WRITES: u32 = 256;
 
 /// An open log. Each write goes to the file at once, so that nothing is lost when the process is killed.
 #[derive(Debug)]
 pub(super) struct Log {
     file: File,
-    broken: bool,
+    folder: PathBuf,
+    /// Length up to the last whole line.
+    bytes: u64,
+    /// Length after the last rewrite.
+    fresh_bytes: u64,
+    /// A write is missing in the file; after so many more everything is written anew.
+    behind: Option<u32>,
 }
 
 /// A line of the log.
@@ -91,25 +105,64 @@ impl Log {
         let fail = |source| Error::State { path: fresh.clone(), source };
         std::fs::create_dir_all(folder).map_err(fail)?;
         let mut out = BufWriter::new(private(&fresh).map_err(fail)?);
+        let mut bytes = 0;
         for (kind, stored) in live {
-            out.write_all(&line(kind, stored, false)).map_err(fail)?;
+            bytes += put(&mut out, &line(kind, stored, false)).map_err(fail)?;
         }
-        out.write_all(format!("{{\"r\":{revision}}}\n").as_bytes()).map_err(fail)?;
+        bytes += put(&mut out, format!("{{\"r\":{revision}}}\n").as_bytes()).map_err(fail)?;
         out.flush().map_err(fail)?;
         std::fs::rename(&fresh, &path).map_err(fail)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|source| Error::State { path, source })?;
-        Ok(Self { file, broken: false })
+        Ok(Self { file, folder: folder.to_owned(), bytes, fresh_bytes: bytes, behind: None })
     }
 
-    /// Adds a write. A full disk is told once; the server goes on in memory.
+    /// Adds a write. A full disk is told once; the server goes on in memory and tries again later.
     pub(super) fn append(&mut self, kind: &str, stored: &Stored, gone: bool) {
-        if let Err(error) = self.file.write_all(&line(kind, stored, gone))
-            && !self.broken
-        {
-            self.broken = true;
-            tracing::error!(error = %error, "state is no longer written");
+        if let Some(left) = &mut self.behind {
+            *left = left.saturating_sub(1);
+            return;
+        }
+        match put(&mut self.file, &line(kind, stored, gone)) {
+            Ok(bytes) => self.bytes += bytes,
+            Err(error) => {
+                tracing::error!(%error, "state is not written for now");
+                self.behind = Some(RETRY_WRITES);
+                // Half a line would spoil those after it.
+                let _ = self.file.set_len(self.bytes);
+            }
         }
     }
+
+    /// Says whether everything that is live is to be written anew.
+    pub(super) fn wants_rewrite(&self) -> bool {
+        match self.behind {
+            Some(left) => left == 0,
+            None => self.bytes - self.fresh_bytes > STALE_BYTES_MIN.max(self.fresh_bytes * STALE_FACTOR),
+        }
+    }
+
+    /// Writes everything that is live anew; where that fails, the old log stays in use.
+    pub(super) fn renew<'a>(&mut self, live: impl Iterator<Item = (&'a Arc<str>, &'a Stored)>, revision: u64) {
+        match Self::rewrite(&self.folder, live, revision) {
+            Ok(fresh) => {
+                if self.behind.is_some() {
+                    tracing::info!("state is written again");
+                }
+                *self = fresh;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "state was not written anew");
+                // Not again with the next write.
+                self.fresh_bytes = self.bytes;
+                self.behind = self.behind.map(|_| RETRY_WRITES);
+            }
+        }
+    }
+}
+
+fn put(out: &mut impl std::io::Write, bytes: &[u8]) -> std::io::Result<u64> {
+    out.write_all(bytes)?;
+    Ok(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
 }
 
 fn private(path: &Path) -> std::io::Result<File> {
