@@ -171,7 +171,10 @@ impl Call<'_> {
             }
             ["version"] if self.parts.method != http::Method::GET => return Err(Status::method_not_allowed()),
             ["metrics"] => return Ok(Answer::text(self.core.metrics.text(self.core.store.revision()))),
-            ["version"] => return Ok(Answer::ok(discovery::version())),
+            ["version"] => {
+                let text = serde_json::to_string_pretty(&discovery::version()).unwrap_or_default();
+                return Ok(Answer::raw_json(text, "application/json"));
+            }
             ["openapi", ..] => return crate::openapi::answer(&kinds, &segments, self.header("accept")),
             ["apis" | "api", ..] | [] => {}
             _ => return Err(Status::page_not_found()),
@@ -314,7 +317,8 @@ impl Call<'_> {
             list::wait_for(self.core, asked).await?;
         }
         if target.subresource == "scale" {
-            return Ok(Answer::ok(scale::get(self.core, resource, &target.namespace, &target.name)?));
+            let scale = scale::get(self.core, resource, &target.namespace, &target.name)?;
+            return Ok(Answer::ok(shown.one(self.core, resource, scale)?));
         }
         let mut stored = self.core.stored(resource, &target.namespace, &target.name)?;
         if let Some(revision) = self.stale()

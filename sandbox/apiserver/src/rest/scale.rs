@@ -60,8 +60,10 @@ pub(crate) fn of(resource: &Resource, object: &Value) -> Value {
 
 /// Writes a selector as one text.
 fn shown(selector: &Value) -> String {
-    let labels = selector.get("matchLabels").unwrap_or(selector);
-    let mut terms: Vec<String> = labels
+    if selector.get("matchLabels").or(selector.get("matchExpressions")).is_some_and(|part| !part.is_string()) {
+        return crate::view::columns::selector(Some(selector));
+    }
+    let mut terms: Vec<String> = selector
         .as_object()
         .into_iter()
         .flatten()

@@ -1,8 +1,11 @@
 //! Which columns the tables of each kind have, and what stands in them.
 
+mod network;
 mod others;
 mod pods;
 mod workloads;
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,8 +21,11 @@ type Cell = fn(&Value, Timestamp) -> Value;
 /// A column: its name, type, priority and cell.
 struct Column(&'static str, &'static str, i64, Cell);
 
+/// How many items a cell lists.
+const SHOWN_MAX: usize = 3;
 const NONE: &str = "<none>";
 const UNKNOWN: &str = "<unknown>";
+const UNSET: &str = "<unset>";
 
 fn column(name: &str, kind: &str, format: &str, description: &str, priority: i64) -> Value {
     json!({"name": name, "type": kind, "format": format, "description": description, "priority": priority})
@@ -42,9 +48,25 @@ pub(crate) fn of(resource: &Resource) -> Value {
     std::iter::once(name(0)).chain(own).collect()
 }
 
+/// Returns the columns of the scale of an object.
+pub(crate) fn of_scale() -> Value {
+    let own = SCALES.iter().map(|Column(name, kind, priority, _)| {
+        column(name, kind, if *name == "Name" { "name" } else { "" }, &format!("{name} of the object."), *priority)
+    });
+    own.collect()
+}
+
+/// Returns the cells of the scale of an object.
+pub(crate) fn scale_cells(scale: &Value, now: Timestamp) -> Vec<Value> {
+    SCALES.iter().map(|Column(_, _, _, cell)| cell(scale, now)).collect()
+}
+
 /// Returns the cells of an object.
 pub(crate) fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
-    let name = object["metadata"]["name"].clone();
+    let mut name = object["metadata"]["name"].clone();
+    if resource.is("storage.k8s.io", "StorageClass") || resource.is("networking.k8s.io", "IngressClass") {
+        name = marked_name(object, &resource.kind);
+    }
     if let Some(custom) = resource.custom() {
         let own = custom.columns.iter().map(|own| custom_cell(&own.kind, jsonpath::first(object, &own.path), now));
         return std::iter::once(name).chain(own).collect();
@@ -54,6 +76,17 @@ pub(crate) fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<
         return own.collect();
     }
     std::iter::once(name).chain(own).collect()
+}
+
+/// Names a class, and says so if it is the one that is taken where none is named.
+fn marked_name(object: &Value, kind: &str) -> Value {
+    let marks: &[&str] = match kind {
+        "IngressClass" => &["ingressclass.kubernetes.io/is-default-class"],
+        _ => &["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"],
+    };
+    let name = json::text(object, &["metadata", "name"]);
+    let marked = marks.iter().any(|mark| json::text(object, &["metadata", "annotations", mark]) == "true");
+    if marked { format!("{name} (default)").into() } else { name.into() }
 }
 
 fn custom_cell(kind: &str, value: Option<Value>, now: Timestamp) -> Value {
@@ -102,8 +135,8 @@ fn builtin(resource: &Resource) -> &'static [Column] {
         ("", "namespaces") => NAMESPACES,
         ("", "configmaps") => CONFIG_MAPS,
         ("", "secrets") => SECRETS,
-        ("", "services") => SERVICES,
-        ("", "endpoints") => ENDPOINTS,
+        ("", "services") => network::SERVICES,
+        ("", "endpoints") => network::ENDPOINTS,
         (_, "events") => EVENTS,
         ("", "persistentvolumeclaims") => CLAIMS,
         ("coordination.k8s.io", "leases") => LEASES,
@@ -119,7 +152,7 @@ fn builtin(resource: &Resource) -> &'static [Column] {
         ("batch", "cronjobs") => workloads::CRON_JOBS,
         ("storage.k8s.io", "storageclasses") => STORAGE_CLASSES,
         ("scheduling.k8s.io", "priorityclasses") => PRIORITY_CLASSES,
-        ("networking.k8s.io", "ingresses") => INGRESSES,
+        ("networking.k8s.io", "ingresses") => network::INGRESSES,
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations" | "mutatingwebhookconfigurations") => {
             WEBHOOKS
         }
@@ -127,6 +160,12 @@ fn builtin(resource: &Resource) -> &'static [Column] {
     }
 }
 
+const SCALES: &[Column] = &[
+    Column("Name", "string", 0, |o, _| o["metadata"]["name"].clone()),
+    Column("Desired", "integer", 0, |o, _| json::at(o, &["spec", "replicas"]).cloned().unwrap_or(0.into())),
+    Column("Available", "integer", 0, |o, _| json::at(o, &["status", "replicas"]).cloned().unwrap_or(0.into())),
+    AGE,
+];
 const NAMESPACES: &[Column] = &[Column("Status", "string", 0, |o, _| json::text(o, &["status", "phase"]).into()), AGE];
 const CONFIG_MAPS: &[Column] =
     &[Column("Data", "string", 0, |o, _| (count(o, "data") + count(o, "binaryData")).into()), AGE];
@@ -147,11 +186,20 @@ const NODES: &[Column] = &[
     Column("Internal-IP", "string", 1, |o, _| address(o, "InternalIP")),
     Column("External-IP", "string", 1, |o, _| address(o, "ExternalIP")),
     Column("OS-Image", "string", 1, |o, _| or(json::text(o, &["status", "nodeInfo", "osImage"]), UNKNOWN)),
-    Column("Kernel-Version", "string", 1, |o, _| or(json::text(o, &["status", "nodeInfo", "kernelVersion"]), UNKNOWN)),
+    Column("Kernel-Version", "string", 1, kernel),
     Column("Container-Runtime", "string", 1, |o, _| {
         or(json::text(o, &["status", "nodeInfo", "containerRuntimeVersion"]), UNKNOWN)
     }),
 ];
+
+fn kernel(object: &Value, _: Timestamp) -> Value {
+    let of = |key: &str| json::text(object, &["status", "nodeInfo", key]);
+    let version = if of("kernelVersion").is_empty() { UNKNOWN } else { of("kernelVersion") };
+    match of("architecture") {
+        "" => version.into(),
+        architecture => format!("{version} ({architecture})").into(),
+    }
+}
 
 fn node_status(object: &Value, _: Timestamp) -> Value {
     let ready = json::list(object, &["status", "conditions"]).iter().find(|condition| condition["type"] == "Ready");
@@ -168,51 +216,20 @@ fn node_status(object: &Value, _: Timestamp) -> Value {
 
 fn node_roles(object: &Value, _: Timestamp) -> Value {
     let labels = json::at(object, &["metadata", "labels"]).and_then(Value::as_object);
-    let mut roles: Vec<&str> =
-        labels.into_iter().flatten().filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/")).collect();
-    roles.sort_unstable();
+    let role = |(key, value): (&'_ String, &'_ Value)| match key.strip_prefix("node-role.kubernetes.io/") {
+        Some(role) => Some(role.to_owned()),
+        None if key == "kubernetes.io/role" => value.as_str().map(String::from),
+        None => None,
+    };
+    let roles: BTreeSet<String> =
+        labels.into_iter().flatten().filter_map(role).filter(|role| !role.is_empty()).collect();
+    let roles: Vec<String> = roles.into_iter().collect();
     or(&roles.join(","), NONE)
 }
 
 fn address(object: &Value, kind: &str) -> Value {
     let found = json::list(object, &["status", "addresses"]).iter().find(|address| address["type"] == kind);
     or(found.map(|address| json::text(address, &["address"])).unwrap_or_default(), NONE)
-}
-
-const SERVICES: &[Column] = &[
-    Column("Type", "string", 0, |o, _| json::text(o, &["spec", "type"]).into()),
-    Column("Cluster-IP", "string", 0, |o, _| or(json::text(o, &["spec", "clusterIP"]), NONE)),
-    Column("External-IP", "string", 0, external_ip),
-    Column("Port(s)", "string", 0, ports),
-    AGE,
-    Column("Selector", "string", 1, |o, _| labels(json::at(o, &["spec", "selector"]))),
-];
-
-fn external_ip(object: &Value, _: Timestamp) -> Value {
-    let ingress = json::list(object, &["status", "loadBalancer", "ingress"]);
-    let shown: Vec<&str> = ingress
-        .iter()
-        .map(|one| {
-            if json::text(one, &["ip"]).is_empty() { json::text(one, &["hostname"]) } else { json::text(one, &["ip"]) }
-        })
-        .collect();
-    match json::text(object, &["spec", "type"]) {
-        "LoadBalancer" if shown.is_empty() => "<pending>".into(),
-        "LoadBalancer" => shown.join(",").into(),
-        "ExternalName" => json::text(object, &["spec", "externalName"]).into(),
-        _ => NONE.into(),
-    }
-}
-
-fn ports(object: &Value, _: Timestamp) -> Value {
-    let shown: Vec<String> = json::list(object, &["spec", "ports"])
-        .iter()
-        .map(|port| {
-            let node = port.get("nodePort").and_then(Value::as_i64).map(|node| format!(":{node}")).unwrap_or_default();
-            format!("{}{node}/{}", port["port"], json::text(port, &["protocol"]))
-        })
-        .collect();
-    or(&shown.join(","), NONE)
 }
 
 /// Writes labels as one text.
@@ -224,20 +241,37 @@ fn labels(value: Option<&Value>) -> Value {
     or(&terms.join(","), NONE)
 }
 
-const ENDPOINTS: &[Column] = &[
-    Column("Endpoints", "string", 0, |o, _| {
-        let mut shown = Vec::new();
-        for subset in json::list(o, &["subsets"]) {
-            for address in json::list(subset, &["addresses"]) {
-                for port in json::list(subset, &["ports"]) {
-                    shown.push(format!("{}:{}", json::text(address, &["ip"]), port["port"]));
-                }
-            }
-        }
-        or(&shown.join(","), NONE)
-    }),
-    AGE,
-];
+/// Writes a label selector as one text, its terms sorted by key.
+pub(crate) fn selector(value: Option<&Value>) -> String {
+    let Some(value) = value else { return String::new() };
+    let exact = value.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+    let mut terms: Vec<(String, String)> =
+        exact.map(|(key, value)| (key.clone(), format!("{key}={}", value.as_str().unwrap_or_default()))).collect();
+    for term in json::list(value, &["matchExpressions"]) {
+        let key = json::text(term, &["key"]);
+        let mut values: Vec<&str> = json::list(term, &["values"]).iter().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let text = match json::text(term, &["operator"]) {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        };
+        terms.push((key.to_owned(), text));
+    }
+    terms.sort_by(|a, b| a.0.cmp(&b.0));
+    terms.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
+
+/// Lists the first few items and how many more there are.
+fn few(items: &[String], most: usize) -> String {
+    let shown = items[..items.len().min(most)].join(if most == 2 { ", " } else { "," });
+    match items.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} + {more} more..."),
+    }
+}
 
 const EVENTS: &[Column] = &[
     Column("Last Seen", "string", 0, last_seen),
@@ -275,7 +309,11 @@ fn last_seen(object: &Value, now: Timestamp) -> Value {
 
 fn event_object(object: &Value, _: Timestamp) -> Value {
     let target = if object["involvedObject"].is_object() { &object["involvedObject"] } else { &object["regarding"] };
-    format!("{}/{}", json::text(target, &["kind"]).to_lowercase(), json::text(target, &["name"])).into()
+    let kind = json::text(target, &["kind"]).to_lowercase();
+    match json::text(target, &["name"]) {
+        "" => kind.into(),
+        name => format!("{kind}/{name}").into(),
+    }
 }
 
 fn event_source(object: &Value, _: Timestamp) -> Value {
@@ -283,29 +321,47 @@ fn event_source(object: &Value, _: Timestamp) -> Value {
     let component = json::text(source, &["component"]);
     let component = if component.is_empty() { json::text(object, &["reportingComponent"]) } else { component };
     let host = json::text(source, &["host"]);
+    let host = if host.is_empty() { json::text(object, &["reportingInstance"]) } else { host };
     if host.is_empty() { component.into() } else { format!("{component}, {host}").into() }
 }
 
-/// Abbreviates ways of access.
+/// Abbreviates ways of access, in their own order.
 fn modes(list: &[Value]) -> Value {
-    let short = |mode: &Value| match mode.as_str().unwrap_or_default() {
-        "ReadWriteOncePod" => "RWOP".to_owned(),
-        "ReadOnlyMany" => "ROX".to_owned(),
-        "ReadWriteMany" => "RWX".to_owned(),
-        other => other.chars().filter(char::is_ascii_uppercase).collect(),
-    };
-    list.iter().map(short).collect::<Vec<_>>().join(",").into()
+    let short =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let shown = short.iter().filter(|(mode, _)| list.iter().any(|known| known == mode)).map(|(_, short)| *short);
+    shown.collect::<Vec<_>>().join(",").into()
+}
+
+/// Says what a claim shows of its volume; nothing before it has one.
+fn bound(object: &Value, shown: Value) -> Value {
+    if json::text(object, &["spec", "volumeName"]).is_empty() { "".into() } else { shown }
+}
+
+fn phase(object: &Value, _: Timestamp) -> Value {
+    match json::text(object, &["metadata", "deletionTimestamp"]) {
+        "" => json::text(object, &["status", "phase"]).into(),
+        _ => "Terminating".into(),
+    }
+}
+
+/// Names the storage class, which an annotation of old may name.
+fn storage_class(object: &Value, _: Timestamp) -> Value {
+    let old = json::text(object, &["metadata", "annotations", "volume.beta.kubernetes.io/storage-class"]);
+    or(old, json::text(object, &["spec", "storageClassName"]))
 }
 
 const CLAIMS: &[Column] = &[
-    Column("Status", "string", 0, |o, _| json::text(o, &["status", "phase"]).into()),
+    Column("Status", "string", 0, phase),
     Column("Volume", "string", 0, |o, _| json::text(o, &["spec", "volumeName"]).into()),
-    Column("Capacity", "string", 0, |o, _| json::text(o, &["status", "capacity", "storage"]).into()),
-    Column("Access Modes", "string", 0, |o, _| modes(json::list(o, &["status", "accessModes"]))),
-    Column("StorageClass", "string", 0, |o, _| json::text(o, &["spec", "storageClassName"]).into()),
-    Column("VolumeAttributesClass", "string", 0, |_, _| "<unset>".into()),
+    Column("Capacity", "string", 0, |o, _| bound(o, or(json::text(o, &["status", "capacity", "storage"]), "0"))),
+    Column("Access Modes", "string", 0, |o, _| bound(o, modes(json::list(o, &["status", "accessModes"])))),
+    Column("StorageClass", "string", 0, storage_class),
+    Column("VolumeAttributesClass", "string", 0, |o, _| {
+        or(json::text(o, &["spec", "volumeAttributesClassName"]), UNSET)
+    }),
     AGE,
-    Column("VolumeMode", "string", 1, |o, _| json::text(o, &["spec", "volumeMode"]).into()),
+    Column("VolumeMode", "string", 1, |o, _| or(json::text(o, &["spec", "volumeMode"]), UNSET)),
 ];
 
 const BUDGETS: &[Column] = &[
@@ -363,24 +419,4 @@ const PRIORITY_CLASSES: &[Column] = &[
     Column("Global-Default", "boolean", 0, |o, _| (o["globalDefault"] == true).into()),
     AGE,
     Column("PreemptionPolicy", "string", 0, |o, _| o["preemptionPolicy"].clone()),
-];
-
-const INGRESSES: &[Column] = &[
-    Column("Class", "string", 0, |o, _| or(json::text(o, &["spec", "ingressClassName"]), NONE)),
-    Column("Hosts", "string", 0, |o, _| {
-        let hosts: Vec<&str> = json::list(o, &["spec", "rules"])
-            .iter()
-            .map(|rule| json::text(rule, &["host"]))
-            .filter(|h| !h.is_empty())
-            .collect();
-        or(&hosts.join(","), "*")
-    }),
-    Column("Address", "string", 0, |o, _| {
-        let ingress = json::list(o, &["status", "loadBalancer", "ingress"]);
-        ingress.iter().map(|one| json::text(one, &["ip"])).collect::<Vec<_>>().join(",").into()
-    }),
-    Column("Ports", "string", 0, |o, _| {
-        if json::list(o, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" }.into()
-    }),
-    AGE,
 ];

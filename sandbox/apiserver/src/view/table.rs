@@ -16,11 +16,12 @@ pub(crate) fn table(
     with_columns: bool,
 ) -> Value {
     let now = core.config.clock.now();
-    let columns = columns::of(resource);
+    let scale = objects.first().is_some_and(|object| object["kind"] == "Scale" && resource.kind != "Scale");
+    let columns = if scale { columns::of_scale() } else { columns::of(resource) };
     let rows: Vec<Value> = objects
         .into_iter()
         .map(|object| {
-            let cells = columns::cells(resource, &object, now);
+            let cells = if scale { columns::scale_cells(&object, now) } else { columns::cells(resource, &object, now) };
             let mut row = json!({"cells": cells});
             match include {
                 Include::Metadata => row["object"] = partial(&object),

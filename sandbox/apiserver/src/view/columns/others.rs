@@ -3,12 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, Column, NONE, UNKNOWN, created, labels, or};
+use super::{AGE, Column, NONE, SHOWN_MAX, UNKNOWN, UNSET, created, few, labels, or, selector};
 use crate::json;
-
-const UNSET: &str = "<unset>";
-/// How many items a cell lists.
-const SHOWN_MAX: usize = 3;
 
 /// Returns the columns of a kind.
 pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
@@ -30,6 +26,12 @@ pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
         ("storage.k8s.io", "csinodes") => {
             &[Column("Drivers", "integer", 0, |o, _| json::list(o, &["spec", "drivers"]).len().into()), AGE]
         }
+        ("storage.k8s.io", "csistoragecapacities") => CAPACITIES,
+        ("storage.k8s.io", "volumeattributesclasses") => {
+            &[Column("DriverName", "string", 0, |o, _| o["driverName"].clone()), AGE]
+        }
+        ("coordination.k8s.io", "leasecandidates") => CANDIDATES,
+        ("networking.k8s.io", "ipaddresses") => ADDRESSES,
         ("storage.k8s.io", "volumeattachments") => ATTACHMENTS,
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => POLICIES,
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => MUTATIONS,
@@ -44,6 +46,9 @@ pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
 fn text(object: &Value, path: &[&str]) -> Value {
     json::text(object, path).into()
 }
+
+/// How many metrics a cell lists.
+const METRICS_MAX: usize = 2;
 
 const QUOTAS: &[Column] = &[
     Column("Request", "string", 0, |o, _| amounts(o, false)),
@@ -68,15 +73,12 @@ const VOLUMES: &[Column] = &[
     Column("Capacity", "string", 0, |o, _| text(o, &["spec", "capacity", "storage"])),
     Column("Access Modes", "string", 0, |o, _| super::modes(json::list(o, &["spec", "accessModes"]))),
     Column("Reclaim Policy", "string", 0, |o, _| text(o, &["spec", "persistentVolumeReclaimPolicy"])),
-    Column("Status", "string", 0, |o, _| match json::text(o, &["metadata", "deletionTimestamp"]) {
-        "" => text(o, &["status", "phase"]),
-        _ => "Terminating".into(),
-    }),
+    Column("Status", "string", 0, super::phase),
     Column("Claim", "string", 0, |o, _| match json::at(o, &["spec", "claimRef"]) {
         Some(claim) => format!("{}/{}", json::text(claim, &["namespace"]), json::text(claim, &["name"])).into(),
         None => "".into(),
     }),
-    Column("StorageClass", "string", 0, |o, _| text(o, &["spec", "storageClassName"])),
+    Column("StorageClass", "string", 0, super::storage_class),
     Column("VolumeAttributesClass", "string", 0, |o, _| {
         or(json::text(o, &["spec", "volumeAttributesClassName"]), UNSET)
     }),
@@ -122,18 +124,46 @@ const AUTOSCALERS: &[Column] = &[
 fn targets(object: &Value, _: Timestamp) -> Value {
     let old = json::at(object, &["spec", "targetCPUUtilizationPercentage"]);
     if let Some(share) = old {
-        return format!("cpu: {UNKNOWN}/{share}%").into();
+        let current = json::at(object, &["status", "currentCPUUtilizationPercentage"]);
+        return format!("cpu: {}/{share}%", current.map_or(UNKNOWN.to_owned(), |share| format!("{share}%"))).into();
     }
-    let one = |metric: &Value| {
-        let resource = &metric["resource"];
-        let name = json::text(resource, &["name"]);
-        match json::at(resource, &["target", "averageUtilization"]) {
-            Some(share) => format!("{name}: {UNKNOWN}/{share}%"),
-            None => format!("{name}: {UNKNOWN}/{}", json::text(resource, &["target", "averageValue"])),
-        }
+    let known = json::list(object, &["status", "currentMetrics"]);
+    let metrics = json::list(object, &["spec", "metrics"]).iter().enumerate();
+    let shown: Vec<String> = metrics.map(|(index, metric)| target(metric, known.get(index))).collect();
+    or(&few(&shown, METRICS_MAX), NONE)
+}
+
+/// Says what a metric is and what it is to be.
+fn target(metric: &Value, known: Option<&Value>) -> String {
+    let kind = json::text(metric, &["type"]);
+    let part = match kind {
+        "Resource" => "resource",
+        "ContainerResource" => "containerResource",
+        "Pods" => "pods",
+        "Object" => "object",
+        "External" => "external",
+        _ => return "<unknown type>".to_owned(),
     };
-    let shown: Vec<String> = json::list(object, &["spec", "metrics"]).iter().map(one).collect();
-    or(&shown.join(", "), NONE)
+    let current = |key: &str| match known.and_then(|known| json::at(known, &[part, "current", key])) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(share)) => format!("{share}%"),
+        _ => UNKNOWN.to_owned(),
+    };
+    let wanted = |key: &str| json::text(metric, &[part, "target", key]).to_owned();
+    let name = match part {
+        "resource" | "containerResource" => format!("{}: ", json::text(metric, &[part, "name"])),
+        _ => String::new(),
+    };
+    if !wanted("averageValue").is_empty() {
+        let average = if matches!(part, "object" | "external") { " (avg)" } else { "" };
+        return format!("{name}{}/{}{average}", current("averageValue"), wanted("averageValue"));
+    }
+    if name.is_empty() {
+        return format!("{}/{}", current("value"), wanted("value"));
+    }
+    let share = json::at(metric, &[part, "target", "averageUtilization"]);
+    let share = share.map_or("<auto>".to_owned(), |share| format!("{share}%"));
+    format!("{name}{}/{share}", current("averageUtilization"))
 }
 
 const REQUESTS: &[Column] = &[
@@ -163,27 +193,20 @@ const REQUESTS: &[Column] = &[
     }),
 ];
 
-/// Lists a few items and how many more there are.
-fn few(items: &[String]) -> Value {
-    if items.is_empty() {
-        return UNSET.into();
-    }
-    let mut out = items[..items.len().min(SHOWN_MAX)].join(",");
-    if items.len() > SHOWN_MAX {
-        out = format!("{out} + {} more...", items.len() - SHOWN_MAX);
-    }
-    out.into()
-}
-
 const SLICES: &[Column] = &[
     Column("AddressType", "string", 0, |o, _| o["addressType"].clone()),
     Column("Ports", "string", 0, |o, _| {
         let ports = json::list(o, &["ports"]).iter();
-        few(&ports.map(|port| port.get("port").map_or("*".to_owned(), Value::to_string)).collect::<Vec<_>>())
+        let one = |port: &Value| match (port.get("port"), json::text(port, &["name"])) {
+            (Some(number), _) if !number.is_null() => number.to_string(),
+            (_, "") => "*".to_owned(),
+            (_, name) => name.to_owned(),
+        };
+        or(&few(&ports.map(one).collect::<Vec<_>>(), SHOWN_MAX), UNSET)
     }),
     Column("Endpoints", "string", 0, |o, _| {
         let all = json::list(o, &["endpoints"]).iter().flat_map(|endpoint| json::list(endpoint, &["addresses"]));
-        few(&all.filter_map(Value::as_str).map(String::from).collect::<Vec<_>>())
+        or(&few(&all.filter_map(Value::as_str).map(String::from).collect::<Vec<_>>(), SHOWN_MAX), UNSET)
     }),
     AGE,
 ];
@@ -202,7 +225,7 @@ const INGRESS_CLASSES: &[Column] = &[
 ];
 
 const NETWORK_POLICIES: &[Column] =
-    &[Column("Pod-Selector", "string", 0, |o, _| labels(json::at(o, &["spec", "podSelector", "matchLabels"]))), AGE];
+    &[Column("Pod-Selector", "string", 0, |o, _| or(&selector(json::at(o, &["spec", "podSelector"])), NONE)), AGE];
 
 const CIDRS: &[Column] = &[
     Column("CIDRs", "string", 0, |o, _| {
@@ -214,25 +237,44 @@ const CIDRS: &[Column] = &[
 
 const RUNTIMES: &[Column] = &[Column("Handler", "string", 0, |o, _| o["handler"].clone()), AGE];
 
-fn switch(object: &Value, key: &str) -> Value {
-    json::at(object, &["spec", key]).and_then(Value::as_bool).unwrap_or(false).into()
+fn switch(object: &Value, key: &str, instead: bool) -> Value {
+    json::at(object, &["spec", key]).and_then(Value::as_bool).unwrap_or(instead).into()
 }
 
 const DRIVERS: &[Column] = &[
-    Column("AttachRequired", "boolean", 0, |o, _| switch(o, "attachRequired")),
-    Column("PodInfoOnMount", "boolean", 0, |o, _| switch(o, "podInfoOnMount")),
-    Column("StorageCapacity", "boolean", 0, |o, _| switch(o, "storageCapacity")),
+    Column("AttachRequired", "boolean", 0, |o, _| switch(o, "attachRequired", true)),
+    Column("PodInfoOnMount", "boolean", 0, |o, _| switch(o, "podInfoOnMount", false)),
+    Column("StorageCapacity", "boolean", 0, |o, _| switch(o, "storageCapacity", false)),
     Column("TokenRequests", "string", 0, |o, _| {
-        let all = json::list(o, &["spec", "tokenRequests"]).iter().map(|one| json::text(one, &["audience"]));
-        or(&all.collect::<Vec<_>>().join(","), UNSET)
+        let Some(all) = json::at(o, &["spec", "tokenRequests"]).and_then(Value::as_array) else { return UNSET.into() };
+        all.iter().map(|one| json::text(one, &["audience"])).collect::<Vec<_>>().join(",").into()
     }),
-    Column("RequiresRepublish", "boolean", 0, |o, _| switch(o, "requiresRepublish")),
+    Column("RequiresRepublish", "boolean", 0, |o, _| switch(o, "requiresRepublish", false)),
     Column("Modes", "string", 0, |o, _| {
         let modes = json::list(o, &["spec", "volumeLifecycleModes"]).iter().filter_map(Value::as_str);
         or(&modes.collect::<Vec<_>>().join(","), NONE)
     }),
     AGE,
 ];
+
+const CAPACITIES: &[Column] = &[
+    Column("StorageClassName", "string", 0, |o, _| text(o, &["storageClassName"])),
+    Column("Capacity", "string", 0, |o, _| or(json::text(o, &["capacity"]), UNSET)),
+];
+
+const CANDIDATES: &[Column] = &[
+    Column("LeaseName", "string", 0, |o, _| text(o, &["spec", "leaseName"])),
+    Column("BinaryVersion", "string", 0, |o, _| text(o, &["spec", "binaryVersion"])),
+    Column("EmulationVersion", "string", 0, |o, _| text(o, &["spec", "emulationVersion"])),
+    AGE,
+];
+
+const ADDRESSES: &[Column] = &[Column("ParentRef", "string", 0, |o, _| {
+    let of = |key: &str| json::text(o, &["spec", "parentRef", key]);
+    let resource =
+        if of("group").is_empty() { of("resource").to_owned() } else { format!("{}.{}", of("resource"), of("group")) };
+    format!("{resource}/{}/{}", of("namespace"), of("name")).into()
+})];
 
 const ATTACHMENTS: &[Column] = &[
     Column("Attacher", "string", 0, |o, _| text(o, &["spec", "attacher"])),
@@ -266,7 +308,7 @@ const POLICY_BINDINGS: &[Column] = &[
     Column("ParamRef", "string", 0, |o, _| match json::at(o, &["spec", "paramRef"]) {
         None => UNSET.into(),
         Some(reference) => match (json::text(reference, &["namespace"]), json::text(reference, &["name"])) {
-            ("", "") => "*/*".into(),
+            (_, "") if json::at(reference, &["selector"]).is_none() => UNSET.into(),
             ("", name) => format!("*/{name}").into(),
             (namespace, name) => format!("{namespace}/{name}").into(),
         },

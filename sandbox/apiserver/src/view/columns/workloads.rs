@@ -23,7 +23,7 @@ pub(super) fn containers_of(object: &Value, template: &[&str], key: &str) -> Val
 }
 
 fn selector(object: &Value, _: Timestamp) -> Value {
-    labels(json::at(object, &["spec", "selector", "matchLabels"]))
+    or(&super::selector(json::at(object, &["spec", "selector"])), NONE)
 }
 
 fn ready_of(object: &Value, _: Timestamp) -> Value {
@@ -83,8 +83,12 @@ pub(super) const DAEMON_SETS: &[Column] = &[
 pub(super) const JOBS: &[Column] = &[
     Column("Status", "string", 0, job_status),
     Column("Completions", "string", 0, |o, _| {
-        let wanted = json::at(o, &["spec", "completions"]).and_then(Value::as_i64).unwrap_or(1);
-        format!("{}/{wanted}", number(o, &["status", "succeeded"])).into()
+        let done = number(o, &["status", "succeeded"]);
+        match (json::at(o, &["spec", "completions"]), number(o, &["spec", "parallelism"])) {
+            (Some(wanted), _) => format!("{done}/{wanted}").into(),
+            (None, many @ 2..) => format!("{done}/1 of {many}").into(),
+            (None, _) => format!("{done}/1").into(),
+        }
     }),
     Column("Duration", "string", 0, duration),
     AGE,
@@ -95,19 +99,15 @@ pub(super) const JOBS: &[Column] = &[
 
 fn job_status(object: &Value, _: Timestamp) -> Value {
     let conditions = json::list(object, &["status", "conditions"]);
-    let holds = |kind: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == "True");
-    for (kind, shown) in [
-        ("Complete", "Complete"),
-        ("Failed", "Failed"),
-        ("Suspended", "Suspended"),
-        ("FailureTarget", "FailureTarget"),
-        ("SuccessCriteriaMet", "SuccessCriteriaMet"),
-    ] {
-        if holds(kind) {
-            return shown.into();
-        }
+    let holds = |kind: &str| conditions.iter().find(|c| c["type"] == kind).is_some_and(|c| c["status"] == "True");
+    if let Some(ended) = ["Complete", "Failed"].into_iter().find(|kind| holds(kind)) {
+        return ended.into();
     }
-    "Running".into()
+    if crate::meta::is_deleting(object) {
+        return "Terminating".into();
+    }
+    let known = ["Suspended", "FailureTarget", "SuccessCriteriaMet"].into_iter().find(|kind| holds(kind));
+    known.unwrap_or("Running").into()
 }
 
 fn duration(object: &Value, now: Timestamp) -> Value {
@@ -133,5 +133,7 @@ pub(super) const CRON_JOBS: &[Column] = &[
     AGE,
     Column("Containers", "string", 1, |o, _| containers_of(o, &["spec", "jobTemplate", "spec", "template"], "name")),
     Column("Images", "string", 1, |o, _| containers_of(o, &["spec", "jobTemplate", "spec", "template"], "image")),
-    Column("Selector", "string", 1, |o, _| labels(json::at(o, &["spec", "jobTemplate", "spec", "selector"]))),
+    Column("Selector", "string", 1, |o, _| {
+        or(&super::selector(json::at(o, &["spec", "jobTemplate", "spec", "selector"])), NONE)
+    }),
 ];
