@@ -1,13 +1,20 @@
 //! Controllers that go with the API itself: garbage collection, the end of namespaces, default accounts, aggregated
-//! roles. They look when something changed and act on what is there, so that a missed change costs nothing.
+//! roles, quotas, disruption budgets, what is behind services, claims and volumes, CronJobs. They look when something changed and act on what is there, so that a missed change costs nothing.
 
 mod accounts;
+mod budgets;
+mod claims;
+mod crons;
+mod endpoints;
 mod garbage;
 mod namespaces;
+mod notes;
+mod quotas;
 mod roles;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use lattice_protocol::task::{self, Kind};
 use serde_json::Value;
@@ -17,11 +24,15 @@ use crate::auth::User;
 use crate::core::Core;
 use crate::kinds::Resource;
 use crate::options::{DeleteOptions, Propagation, WriteOptions};
-use crate::rest::{Write, delete};
+use crate::rest::{Write, create, delete};
 use crate::store::{Change, Miss};
 
 /// Changes that are taken from one kind's history at a time.
 const BATCH_MAX: usize = 256;
+/// Longest wait for a time to come; the clock may be set meanwhile.
+const NAP_MAX: Duration = Duration::from_mins(1);
+/// The field manager of what controllers write.
+const MANAGER: &str = "kube-controller-manager";
 
 /// Starts the controllers; they end with the server.
 pub(crate) fn start(core: &Arc<Core>, stop: CancellationToken) {
@@ -41,7 +52,7 @@ async fn run(core: Weak<Core>) {
     let mut garbage = garbage::Collector::default();
     loop {
         changed.borrow_and_update();
-        {
+        let due = {
             let Some(core) = core.upgrade() else { return };
             let news = feed.next(&core);
             garbage.look(&core, &news).await;
@@ -55,9 +66,27 @@ async fn run(core: Weak<Core>) {
                 roles::look(&core);
             }
             namespaces::look(&core).await;
-        }
-        if changed.changed().await.is_err() {
-            return;
+            budgets::look(&core, &news);
+            quotas::look(&core, &news);
+            endpoints::look(&core, &news).await;
+            claims::look(&core, &news);
+            let now = core.config.clock.now();
+            crons::look(&core).await.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default())
+        };
+        let alarm = async {
+            match due {
+                Some(wait) => tokio::time::sleep(wait.min(NAP_MAX)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = changed.changed() => {
+                if ended.is_err() {
+                    return;
+                }
+            }
+            () = alarm => {}
         }
     }
 }
@@ -120,6 +149,29 @@ impl Feed {
     }
 }
 
+/// Says whether there is news of one of these kinds.
+fn concerns(news: &[News], plurals: &[&str]) -> bool {
+    news.iter().any(|news| !news.resource.is_custom() && plurals.contains(&news.resource.plural.as_str()))
+}
+
+/// Creates an object in a controller's name. A name that is taken is well.
+pub(crate) async fn make(core: &Core, resource: &Arc<Resource>, namespace: &str, object: Value) {
+    let user = User::admin();
+    let write = Write {
+        resource,
+        namespace,
+        name: "",
+        subresource: "",
+        options: WriteOptions { manager: MANAGER.to_owned(), ..WriteOptions::default() },
+        user: &user,
+    };
+    if let Err(status) = create::object(core, &write, object, true).await
+        && status.code != 409
+    {
+        tracing::debug!(kind = %resource.kind, namespace, reason = %status.message, "controller could not create");
+    }
+}
+
 /// Deletes an object in a controller's name. What is gone already is well.
 pub(crate) async fn remove(
     core: &Core,
@@ -135,7 +187,7 @@ pub(crate) async fn remove(
         namespace,
         name,
         subresource: "",
-        options: WriteOptions { manager: "kube-controller-manager".to_owned(), ..WriteOptions::default() },
+        options: WriteOptions { manager: MANAGER.to_owned(), ..WriteOptions::default() },
         user: &user,
     };
     let options = DeleteOptions { propagation, uid: uid.map(String::from), ..DeleteOptions::default() };

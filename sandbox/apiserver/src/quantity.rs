@@ -17,16 +17,31 @@ enum Format {
 /// Reads a quantity and writes it in its canonical form; `None` where it is none.
 pub(crate) fn canonical(text: &str) -> Option<String> {
     let (amount, format) = parse(text)?;
-    Some(match format {
-        Format::Binary => binary(amount).unwrap_or_else(|| decimal(amount, false)),
-        Format::Decimal => decimal(amount, false),
-        Format::Exponent => decimal(amount, true),
-    })
+    Some(write(amount, format))
 }
 
 /// Reads a quantity in units of 10^-9.
 pub(crate) fn nanos(text: &str) -> Option<i128> {
     parse(text).map(|(amount, _)| amount)
+}
+
+/// Adds quantities; the sum is written as the first that is not zero.
+pub(crate) fn sum<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
+    let mut total: i128 = 0;
+    let mut format = None;
+    for (amount, own) in all.into_iter().filter_map(parse).filter(|(amount, _)| *amount != 0) {
+        format.get_or_insert(own);
+        total = total.saturating_add(amount);
+    }
+    write(total, format.unwrap_or(Format::Decimal))
+}
+
+fn write(amount: i128, format: Format) -> String {
+    match format {
+        Format::Binary => binary(amount).unwrap_or_else(|| decimal(amount, false)),
+        Format::Decimal => decimal(amount, false),
+        Format::Exponent => decimal(amount, true),
+    }
 }
 
 fn parse(text: &str) -> Option<(i128, Format)> {
@@ -116,5 +131,17 @@ mod tests {
             assert_eq!(canonical(text).as_deref(), Some(form), "{text}");
         }
         assert_eq!(canonical("much"), None);
+    }
+
+    #[test]
+    fn a_sum_is_written_as_its_first_part() {
+        for (parts, wanted) in [
+            (&["500m", "1"][..], "1500m"),
+            (&["1Gi", "1000000"], "1074741824"),
+            (&["", "0", "512Mi", "512Mi"], "1Gi"),
+            (&[], "0"),
+        ] {
+            assert_eq!(sum(parts.iter().copied()), wanted, "{parts:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The end of namespaces: what is in them goes first.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use super::{remove, store};
 use crate::core::Core;
 use crate::json;
+use crate::kinds::Resource;
 use crate::meta;
 use crate::options::Propagation;
+use crate::store::Key;
 
 /// Empties namespaces that are being deleted and lets them go when nothing is left.
 pub(crate) async fn look(core: &Core) {
@@ -22,7 +24,8 @@ pub(crate) async fn look(core: &Core) {
         }
         let name = meta::name(&namespace).to_owned();
         let mut seen: HashSet<Arc<str>> = HashSet::new();
-        let mut left = 0;
+        let mut left: BTreeMap<String, usize> = BTreeMap::new();
+        let mut held: BTreeMap<String, usize> = BTreeMap::new();
         for kind in kinds.all().filter(|kind| kind.namespaced) {
             if !seen.insert(Arc::clone(&kind.storage)) {
                 continue;
@@ -32,9 +35,18 @@ pub(crate) async fn look(core: &Core) {
                     remove(core, kind, &name, &object.key.name, None, Some(Propagation::Background)).await;
                 }
             }
-            left += core.store.list(&kind.storage, &name).1.len();
+            let remaining = core.store.list(&kind.storage, &name).1;
+            if !remaining.is_empty() {
+                left.insert(format!("{}.{}", kind.plural, kind.group), remaining.len());
+            }
+            for object in remaining {
+                for finalizer in meta::finalizers(&object.value()) {
+                    *held.entry(finalizer.to_owned()).or_default() += 1;
+                }
+            }
         }
-        if left > 0 {
+        tell(core, &resource, &name, &left, &held);
+        if !left.is_empty() {
             continue;
         }
         let Some(stored) = core.store.get("namespaces", &stored.key) else { continue };
@@ -48,5 +60,55 @@ pub(crate) async fn look(core: &Core) {
             let _: Value = last["spec"].clone();
             store(core, &resource, &stored, last);
         }
+    }
+}
+
+/// What a namespace says of its own end: type, reason and message while all is well.
+const WELL: [(&str, &str, &str); 5] = [
+    ("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered", "All resources successfully discovered"),
+    ("NamespaceDeletionGroupVersionParsingFailure", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+    (
+        "NamespaceDeletionContentFailure",
+        "ContentDeleted",
+        "All content successfully deleted, may be waiting on finalization",
+    ),
+    ("NamespaceContentRemaining", "ContentRemoved", "All content successfully removed"),
+    ("NamespaceFinalizersRemaining", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+];
+
+/// Says in the namespace's conditions what keeps it.
+fn tell(core: &Core, resource: &Resource, name: &str, left: &BTreeMap<String, usize>, held: &BTreeMap<String, usize>) {
+    let Some(stored) = core.store.get("namespaces", &Key::new("", name)) else { return };
+    let mut namespace = stored.value();
+    let old = json::list(&namespace, &["status", "conditions"]).to_vec();
+    if left.is_empty() && old.is_empty() {
+        return;
+    }
+    let listed = |all: &BTreeMap<String, usize>, joint: &str| {
+        all.iter()
+            .map(|(what, count)| format!("{what} {joint} {count} resource instances"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let one = |(kind, reason, message): (&str, &str, &str)| {
+        let (state, reason, message) = match kind {
+            "NamespaceContentRemaining" if !left.is_empty() => {
+                let text = format!("Some resources are remaining: {}", listed(left, "has"));
+                ("True", "SomeResourcesRemain", text)
+            }
+            "NamespaceFinalizersRemaining" if !held.is_empty() => {
+                let text = format!("Some content in the namespace has finalizers remaining: {}", listed(held, "in"));
+                ("True", "SomeFinalizersRemain", text)
+            }
+            _ => ("False", reason, message.to_owned()),
+        };
+        let known = old.iter().find(|known| known["type"] == kind && known["status"] == state);
+        let since = known.map_or_else(|| core.now().into(), |known| known["lastTransitionTime"].clone());
+        json!({"type": kind, "status": state, "lastTransitionTime": since, "reason": reason, "message": message})
+    };
+    let new: Vec<Value> = WELL.into_iter().map(one).collect();
+    if new != old {
+        json::set(&mut namespace, &["status", "conditions"], Value::Array(new));
+        store(core, resource, &stored, namespace);
     }
 }
