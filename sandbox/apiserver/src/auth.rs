@@ -81,14 +81,18 @@ pub(crate) fn of_certificate(der: &[u8]) -> Option<User> {
     Some(User::of(name, groups.map(String::from).collect()))
 }
 
-/// Finds out who asks: a token, else the connection's certificate, else nobody in particular.
+/// Finds out who asks: by the connection's certificate, else by a token, else nobody in particular. A client that has
+/// a certificate is who that says, whatever token comes with it.
 pub(crate) fn authenticate(core: &Core, headers: &http::HeaderMap, peer: Option<&User>) -> Result<User> {
+    if let Some(peer) = peer {
+        return Ok(peer.clone());
+    }
     let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     match token.map(|(_, token)| token.trim()).filter(|token| !token.is_empty()) {
         Some(token) => {
             core.tokens.authenticate(core, token, &[]).ok_or_else(|| Status::new(401, "Unauthorized", "Unauthorized"))
         }
-        None => Ok(peer.cloned().unwrap_or_else(User::anonymous)),
+        None => Ok(User::anonymous()),
     }
 }

@@ -12,6 +12,11 @@ const PREFIX: &str = "10.96";
 /// Node ports, as the real server hands them out.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
+/// Says whether an address is one of those that are given to services.
+pub(crate) fn has(address: std::net::Ipv4Addr) -> bool {
+    address.to_string().strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('.'))
+}
+
 /// Gives a service what it has not yet: an address, families, node ports.
 pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) {
     let kind = json::text(object, &["spec", "type"]).to_owned();

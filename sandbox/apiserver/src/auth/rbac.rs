@@ -138,13 +138,17 @@ pub(crate) fn covers(rule: &Value, wanted: &Attributes) -> bool {
 
 /// Returns all rules that hold for a user in a namespace.
 pub(crate) fn rules(core: &Core, user: &User, namespace: &str) -> Vec<Value> {
+    let mut rules = Vec::new();
     if user.groups.iter().any(|group| group == MASTERS) {
-        return vec![
-            json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}),
-            json!({"verbs": ["*"], "nonResourceURLs": ["*"]}),
-        ];
+        rules.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+        rules.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
     }
-    grants(core, user, namespace).into_iter().flat_map(|grant| grant.rules).collect()
+    for rule in grants(core, user, namespace).into_iter().flat_map(|grant| grant.rules) {
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
+    rules
 }
 
 /// Words a refusal.

@@ -44,8 +44,8 @@ pub(super) fn of(resources: &[Arc<Resource>]) -> Value {
             }
         }
         if let Some(schema) = out.get_mut(&own) {
-            if !resource.is_custom() {
-                without_required_metadata(schema);
+            if !resource.is_custom() && own != "io.k8s.api.core.v1.Event" {
+                without_required(schema, "metadata");
             }
             schema["x-kubernetes-group-version-kind"] = json!([kind_of(resource)]);
         }
@@ -88,10 +88,22 @@ fn custom_schema(schema: &Value) -> Value {
     out
 }
 
-/// The crate says of its own kinds that they need metadata; the documents do not.
-fn without_required_metadata(schema: &mut Value) {
+/// References to something of the same namespace; the crate says that they need a name, the documents do not.
+const REFERENCES: [&str; 8] = [
+    "LocalObjectReference",
+    "ConfigMapKeySelector",
+    "SecretKeySelector",
+    "ConfigMapEnvSource",
+    "SecretEnvSource",
+    "ConfigMapProjection",
+    "SecretProjection",
+    "ConfigMapVolumeSource",
+];
+
+/// Takes back that a field is needed: the crate says so of the metadata of all its kinds.
+fn without_required(schema: &mut Value, field: &str) {
     let Some(Value::Array(required)) = schema.get_mut("required") else { return };
-    required.retain(|name| name != "metadata");
+    required.retain(|name| name != field);
     if required.is_empty()
         && let Value::Object(map) = schema
     {
@@ -102,6 +114,9 @@ fn without_required_metadata(schema: &mut Value) {
 /// Brings a schema of the crate into the form of the documents and adds what the tables know.
 fn enriched(name: &str, mut schema: Value) -> Value {
     references(&mut schema);
+    if name.strip_prefix("io.k8s.api.core.v1.").is_some_and(|short| REFERENCES.contains(&short)) {
+        without_required(&mut schema, "name");
+    }
     let notes = builtin::notes();
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         for (key, field) in fields {

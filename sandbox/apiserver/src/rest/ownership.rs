@@ -12,6 +12,9 @@ use crate::kinds::Resource;
 use crate::schema::Place;
 use crate::status::Status;
 
+/// The manager of what `kubectl apply` writes by itself.
+const CLIENT_SIDE: &str = "kubectl-client-side-apply";
+
 /// Fields that a path of a kind does not write.
 pub(crate) fn reset_fields(resource: &Resource, subresource: &str) -> FieldSet {
     match subresource {
@@ -82,6 +85,40 @@ pub(crate) fn on_apply(
     }
     let mover = ownership::Write { place, manager: &manager, now, reset: &reset };
     let live = live.map_or(empty, bare);
-    let Applied { object, entries } = mover.apply(&live, applied, entries, write.options.force)?;
+    let again = (manager.name == "kubectl" && !write.options.force).then(|| entries.clone());
+    let Applied { object, entries } = match mover.apply(&live, applied, entries, write.options.force) {
+        Ok(applied) => applied,
+        Err(refused) => match again.filter(|entries| only_client_side(&live, &refused, entries)) {
+            Some(entries) => mover.apply(&live, applied, entries, true)?,
+            None => return Err(refused),
+        },
+    };
     Ok((object, entries))
+}
+
+/// `kubectl apply` without and with the server are one and the same to their user: what the first wrote and noted, the
+/// second may change.
+fn only_client_side(live: &Value, refused: &Status, entries: &[Entry]) -> bool {
+    let noted = json::text(live, &["metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration"]);
+    let Ok(noted) = serde_json::from_str::<Value>(noted) else { return false };
+    let client = entries.iter().any(|entry| entry.manager.name == CLIENT_SIDE && !entry.manager.applies);
+    let own = |cause: &crate::status::Cause| {
+        let by = format!("conflict with {CLIENT_SIDE:?}");
+        cause.message.starts_with(&by) && has(&noted, &cause.field)
+    };
+    let causes = refused.details.as_deref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    client && !causes.is_empty() && causes.iter().all(own)
+}
+
+/// Says whether an object has a path such as `.data.a`; of a list it is enough that it is there.
+fn has(value: &Value, path: &str) -> bool {
+    if path.is_empty() || path.starts_with('[') {
+        return true;
+    }
+    let Some(path) = path.strip_prefix('.') else { return false };
+    // Keys may have dots of their own.
+    value.as_object().into_iter().flatten().any(|(key, inner)| {
+        path.strip_prefix(key.as_str())
+            .is_some_and(|rest| (rest.is_empty() || rest.starts_with(['.', '['])) && has(inner, rest))
+    })
 }

@@ -36,9 +36,20 @@ fn table() -> &'static Table {
 
 /// Fills in what a built-in object leaves out.
 pub(crate) fn apply(resource: &Resource, object: &mut Value) {
+    let given =
+        json::at(object, &["spec", "jobTemplate", "spec"]).and_then(Value::as_object).cloned().unwrap_or_default();
     before(resource, object);
     walk(resource.node(), object);
+    if resource.is("batch", "CronJob") {
+        plain_template(object, &given);
+    }
     after(resource, object);
+}
+
+/// The jobs of a CronJob get their own defaults when they are made; until then only their pods have them.
+fn plain_template(object: &mut Value, given: &Map<String, Value>) {
+    let Some(Value::Object(spec)) = object.pointer_mut("/spec/jobTemplate/spec") else { return };
+    spec.retain(|key, _| given.contains_key(key));
 }
 
 fn short(node: &Node) -> &'static str {
@@ -231,6 +242,9 @@ fn after(resource: &Resource, object: &mut Value) {
                 json::set(object, &path, "0".into());
             }
         }
+        ("batch", "jobs") => job(object),
+        ("apps", "statefulsets") => claim_templates(object),
+        ("", "limitranges") => limits(object),
         ("", "pods") => pod(object),
         ("", "nodes") => node(object),
         ("", "replicationcontrollers") => labels_from_template(object),
@@ -245,6 +259,45 @@ fn labels_from_template(object: &mut Value) {
     for path in [&["spec", "selector"][..], &["metadata", "labels"]] {
         if json::at(object, path).is_none() {
             json::set(object, path, labels.clone());
+        }
+    }
+}
+
+/// A job without labels has those of its pods.
+fn job(object: &mut Value) {
+    if json::at(object, &["spec", "manualSelector"]).is_none() {
+        json::set(object, &["spec", "manualSelector"], false.into());
+    }
+    let own = json::at(object, &["metadata", "labels"]).and_then(Value::as_object);
+    let labels = json::at(object, &["spec", "template", "metadata", "labels"]).cloned();
+    if let (true, Some(labels)) = (own.is_none_or(Map::is_empty), labels) {
+        json::set(object, &["metadata", "labels"], labels);
+    }
+}
+
+/// Templates of claims say what they are.
+fn claim_templates(object: &mut Value) {
+    let Some(Value::Array(templates)) = object.pointer_mut("/spec/volumeClaimTemplates") else { return };
+    for template in templates {
+        for (key, value) in [("apiVersion", "v1"), ("kind", "PersistentVolumeClaim")] {
+            if json::text(template, &[key]).is_empty() {
+                template[key] = value.into();
+            }
+        }
+        json::set(template, &["status", "phase"], "Pending".into());
+    }
+}
+
+/// Limits of containers follow from each other: from the most what is given, from that what is asked for.
+fn limits(object: &mut Value) {
+    let Some(Value::Array(items)) = object.pointer_mut("/spec/limits") else { return };
+    for item in items.iter_mut().filter(|item| item["type"] == "Container") {
+        for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
+            for (name, amount) in item.get(from).and_then(Value::as_object).cloned().into_iter().flatten() {
+                if json::at(item, &[to, &name]).is_none() {
+                    json::set(item, &[to, &name], amount);
+                }
+            }
         }
     }
 }

@@ -38,6 +38,12 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
         out.push(FieldError::invalid_text("spec.clusterIPs[0]", ip, detail));
     }
+    if let (None, Ok(std::net::IpAddr::V4(address))) = (old, ip.parse())
+        && !crate::services::has(address)
+    {
+        let detail = format!("failed to allocate IP {ip}: the provided network does not match the current range");
+        out.push(FieldError::invalid("spec.clusterIPs", &json!([ip]), detail));
+    }
     if headless && kind == "LoadBalancer" {
         out.push(FieldError::invalid_text(
             "spec.clusterIPs[0]",
@@ -107,7 +113,7 @@ fn one_port<'a>(port: &'a Value, at: &str, many: bool, named: &mut Vec<&'a str>,
         out.push(FieldError::not_supported(format!("{at}.protocol"), &Value::from(protocol), &known));
     }
     match &port["targetPort"] {
-        Value::Number(number) if number.as_i64() != Some(0) => {
+        Value::Number(number) => {
             numbers::port(number.as_i64().unwrap_or(0), format!("{at}.targetPort"), out);
         }
         Value::String(text) => numbers::port_name(text, &format!("{at}.targetPort"), out),
