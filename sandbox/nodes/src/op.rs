@@ -25,6 +25,13 @@ pub(crate) enum Op {
     Create(Object),
     /// Creates an object unless its name exists already.
     Ensure(Object),
+    /// Makes a revision the newest of its owner's history.
+    Record {
+        /// The revision; its number is found when it is written.
+        revision: Box<ControllerRevision>,
+        /// How many older ones are kept.
+        limit: usize,
+    },
     /// Replaces metadata and specification, if nobody else wrote meanwhile.
     Replace(Object),
     /// Replaces the status, if nobody else wrote meanwhile.
@@ -260,6 +267,12 @@ async fn perform(client: &Client, manager: &'static str, op: Op) -> Result<Optio
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
                 Err(source) => Err(failed("create", &object)(source)),
             }
+        }
+        Op::Record { revision, limit } => {
+            let fail =
+                |source| Error { verb: "record", kind: Kind::ControllerRevision, name: Name::of(&*revision), source };
+            crate::workloads::revision::write(client, &params, &revision, limit).await.map_err(fail)?;
+            Ok(None)
         }
         Op::Replace(object) => {
             let replaced = object.replace(client, &params).await;

@@ -21,7 +21,7 @@ const SPDY: [(&str, &str); 2] =
 
 struct Cluster {
     _serving: Serving,
-    _server: Arc<ApiServer>,
+    server: Arc<ApiServer>,
     nodes: Nodes,
     folder: tempfile::TempDir,
     spdy: bool,
@@ -38,8 +38,8 @@ impl Drop for Running {
 }
 
 impl Cluster {
-    /// One node, and the pod `web` on it, whose container listens on port 80.
-    async fn start() -> Self {
+    /// No nodes: controllers alone.
+    async fn bare() -> Self {
         let server = ApiServer::new(Config { controllers: true, ..Config::default() }).expect("a server");
         let serving = server.serve(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a listener");
         let folder = tempfile::tempdir().expect("a folder");
@@ -52,16 +52,22 @@ impl Cluster {
             let call = PodCall { namespace: call.namespace, pod: call.pod, subresource: call.subresource };
             async move { streams.answer(call, request).await }
         });
-        nodes.join(NodeSpec::new("n1", IpAddr::from([127, 0, 79, 1])));
+        Self { _serving: serving, server, nodes, folder, spdy: false }
+    }
+
+    /// One node, and the pod `web` on it, whose container listens on port 80.
+    async fn start() -> Self {
+        let cluster = Self::bare().await;
+        cluster.nodes.join(NodeSpec::new("n1", IpAddr::from([127, 0, 79, 1])));
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": {"containers": [
             {"name": "main", "image": "example.com/web:1", "ports": [{"containerPort": 80}]},
             {"name": "side", "image": "example.com/side:1"}]}}))
         .expect("a pod");
-        let pods: Api<Pod> = Api::namespaced(server.client(), "default");
+        let pods: Api<Pod> = Api::namespaced(cluster.server.client(), "default");
         pods.create(&PostParams::default(), &pod).await.expect("created");
         let running = await_condition(pods, "web", conditions::is_pod_running());
         tokio::time::timeout(PATIENCE, running).await.expect("in time").expect("a pod");
-        Self { _serving: serving, _server: server, nodes, folder, spdy: false }
+        cluster
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -91,6 +97,18 @@ impl Cluster {
 
     fn start_running(&self, arguments: &[&str]) -> Running {
         Running(self.command(arguments).spawn().expect("kubectl"))
+    }
+
+    /// Runs with an input, waits for success, and checks a part of what is printed, spaces apart.
+    #[track_caller]
+    fn tells(&self, arguments: &str, input: &str, wanted: &str) {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let (code, out, complaints) = self.run_with(&arguments, input.as_bytes());
+        let shown = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            code == Some(0) && shown.contains(wanted),
+            "{arguments:?}: wanted {wanted:?}, got {shown:?} {complaints}"
+        );
     }
 
     #[track_caller]
@@ -251,4 +269,91 @@ async fn kubectl_reaches_into_simulated_pods_over_both_protocols() {
     }
     logs(&cluster);
     cluster.nodes.stop().await;
+}
+
+const CLAIM: &str = r#"{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}"#;
+const VOLUME: &str = r#"{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"}, "hostPath": {"path": "/x"}}}"#;
+const DAEMONS: &str = r#"{"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "d"}, "spec": {
+    "selector": {"matchLabels": {"app": "d"}}, "template": {"metadata": {"labels": {"app": "d"}}, "spec": {
+    "containers": [{"name": "c", "image": "example.com/a:1"}]}}}}"#;
+
+fn map(value: &str) -> String {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": value}}).to_string()
+}
+
+/// What once read otherwise than on a real server whose controller manager runs and that has no nodes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_reads_what_controllers_wrote() {
+    if missing() {
+        return;
+    }
+    let cluster = Cluster::bare().await;
+    cluster.tells("wait --for=create cm/kube-root-ca.crt --timeout=20s", "", "condition met");
+    deployments(&cluster);
+    others(&cluster);
+    volumes(&cluster);
+    // A template that comes back is the newest revision again.
+    cluster.tells("create -f -", DAEMONS, "created");
+    cluster.tells("wait --for=jsonpath={.status.observedGeneration}=1 ds/d --timeout=20s", "", "met");
+    cluster.tells("set image ds/d c=example.com/a:2", "", "updated");
+    history(&cluster, "1 <none> 2 <none>");
+    cluster.tells("rollout undo ds/d", "", "rolled back");
+    history(&cluster, "2 <none> 3 <none>");
+    // What the client applied, the server may go on to apply.
+    cluster.tells("apply -f -", &map("1"), "configmap/m created");
+    cluster.tells("apply --server-side -f -", &map("2"), "configmap/m serverside-applied");
+    // A certificate counts before a token.
+    cluster.tells("get cm m -o name --token=bad", "", "configmap/m");
+    cluster.nodes.stop().await;
+}
+
+fn deployments(cluster: &Cluster) {
+    cluster.tells("create deployment web --image=example.com/a:1 --replicas=0", "", "created");
+    cluster.tells("rollout status deployment/web --timeout=20s", "", "successfully rolled out");
+    cluster.tells("get deployment web --subresource=scale --no-headers", "", "web 0 0");
+    cluster.tells("rollout pause deployment/web", "", "paused");
+    let paused = r#"{.status.conditions[?(@.type=="Progressing")].status}=Unknown"#;
+    cluster.tells(&format!("wait --for=jsonpath={paused} deployment/web --timeout=20s"), "", "met");
+}
+
+fn others(cluster: &Cluster) {
+    cluster.tells("create pdb p --selector=app=x --min-available=1", "", "created");
+    cluster.tells("wait --for=jsonpath={.status.observedGeneration}=1 pdb/p --timeout=20s", "", "met");
+    cluster.tells("describe pdb p", "", "Desired: 1");
+    cluster.tells("events --for pdb/p", "", "NoPods");
+    cluster.tells("create quota q --hard=configmaps=10,services.nodeports=2", "", "created");
+    cluster.tells("wait --for=jsonpath={.status.used.configmaps}=1 quota/q --timeout=20s", "", "met");
+    cluster.tells("create service clusterip s --tcp=80", "", "created");
+    cluster.tells("wait --for=create endpoints/s --timeout=20s", "", "met");
+    cluster.tells("get endpointslices -l kubernetes.io/service-name=s --no-headers", "", "IPv4 <unset> <unset>");
+    cluster.tells("create job j --image=example.com/a:1", "", "created");
+    cluster.tells("get job j -o jsonpath={.metadata.labels.job-name}", "", "j");
+    cluster.tells("create cronjob cj --image=example.com/a:1 --schedule=@yearly", "", "created");
+    cluster.tells("get cj cj -o jsonpath=<{.spec.jobTemplate.spec.backoffLimit}>", "", "<>");
+}
+
+/// A claim is bound, and lets go of its volume; neither waits for ever to be deleted.
+fn volumes(cluster: &Cluster) {
+    cluster.tells("create -f -", VOLUME, "created");
+    cluster.tells("create -f -", CLAIM, "created");
+    cluster.tells("wait --for=jsonpath={.status.phase}=Bound pvc/c --timeout=20s", "", "met");
+    cluster.tells("get pvc c --no-headers", "", "c Bound v 2Gi RWO");
+    cluster.tells("delete pvc c --timeout=20s", "", "deleted");
+    cluster.tells("wait --for=jsonpath={.status.phase}=Released pv/v --timeout=20s", "", "met");
+    cluster.tells("delete pv v --timeout=20s", "", "deleted");
+}
+
+/// Waits until the history of the DaemonSet is as wanted.
+fn history(cluster: &Cluster, wanted: &str) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let (_, out, _) = cluster.run(&["rollout", "history", "ds/d"]);
+        let shown = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        if shown.ends_with(&format!("CHANGE-CAUSE {wanted}")) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "wanted {wanted:?}, got {shown:?}");
+    }
 }

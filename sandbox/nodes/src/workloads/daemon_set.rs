@@ -57,7 +57,7 @@ pub(crate) fn decide(
         return plan;
     }
     if recorded != Some(&hash) {
-        plan.ops.push(revision::record(set, &spec.selector, &spec.template, &hash));
+        plan.ops.push(revision::record(set, &spec.template, &hash, spec.revision_history_limit));
     }
     let before = plan.ops.len();
     manage(set, spec, &places, &hash, &mut plan);

@@ -48,13 +48,14 @@ pub(crate) fn decide(deployment: &Deployment, sets: &[Arc<ReplicaSet>], pods: &[
     if deployment.metadata.deletion_timestamp.is_none() {
         view.roll(pods, &mut plan);
         view.forget_history(&mut plan);
-        view.carry_revision(&mut plan);
     }
     let created = plan.ops.iter().any(|op| matches!(op, Op::Create(_)));
-    let status = view.status(created, &mut plan);
-    if deployment.status.as_ref() != Some(&status) {
+    let mut told = deployment.clone();
+    told.status = Some(view.status(created, &mut plan));
+    view.carry_revision(&mut told);
+    if told != *deployment {
         // First, so that a ReplicaSet that cannot be written does not hide what is true.
-        plan.ops.insert(0, Op::Status(Object::from(Deployment { status: Some(status), ..deployment.clone() })));
+        plan.ops.insert(0, Op::Status(Object::from(told)));
     }
     plan
 }
@@ -96,14 +97,16 @@ impl<'a> View<'a> {
         Some(revision(&new.metadata).max(self.revision_wanted()).to_string())
     }
 
-    /// Writes the revision of the current ReplicaSet onto the Deployment, where kubectl looks for it.
-    fn carry_revision(&self, plan: &mut Plan) {
+    /// Notes the revision of the current ReplicaSet on the Deployment, where kubectl looks for it. It goes with the status,
+    /// so that it is nobody's wish.
+    fn carry_revision(&self, told: &mut Deployment) {
+        if self.deployment.metadata.deletion_timestamp.is_some() {
+            return;
+        }
         let Some(wanted) = self.revision_now() else { return };
         let has = self.deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
         if has != Some(&wanted) {
-            let mut deployment = self.deployment.clone();
-            deployment.metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), wanted);
-            plan.ops.push(Op::Replace(Object::from(deployment)));
+            told.metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), wanted);
         }
     }
 

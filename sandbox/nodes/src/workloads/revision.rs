@@ -2,12 +2,16 @@
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::Resource;
+use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
+use kube::{Client, Resource};
 
 use crate::meta;
-use crate::op::{Object, Op};
+use crate::op::Op;
+
+/// How many revisions before the newest are kept where nobody says so.
+const HISTORY: i32 = 10;
 
 /// The label that says which revision a pod was made of.
 pub(crate) const LABEL: &str = "controller-revision-hash";
@@ -17,27 +21,70 @@ pub(crate) fn hash(template: &PodTemplateSpec) -> String {
     meta::safe_hash(template, "")
 }
 
-/// Records a revision, unless it is recorded already.
+/// Records a revision as the newest one.
 pub(crate) fn record<K: Resource<DynamicType = ()>>(
     owner: &K,
-    selector: &LabelSelector,
     template: &PodTemplateSpec,
     hash: &str,
+    limit: Option<i32>,
 ) -> Op {
-    let mut labels = selector.match_labels.clone().unwrap_or_default();
+    let mut labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
     labels.insert(LABEL.to_owned(), hash.to_owned());
     let mut data = serde_json::json!({ "spec": { "template": template } });
     data["spec"]["template"]["$patch"] = "replace".into();
-    Op::Ensure(Object::from(ControllerRevision {
+    let revision = ControllerRevision {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", meta::name(owner.meta()))),
             namespace: owner.meta().namespace.clone(),
             labels: Some(labels),
+            annotations: annotations(owner.meta()),
             owner_references: Some(vec![meta::owner_reference(owner)]),
             ..ObjectMeta::default()
         },
         data: Some(RawExtension(data)),
-        // True for every history without a return to an older template.
-        revision: owner.meta().generation.unwrap_or(1),
-    }))
+        revision: 1,
+    };
+    let limit = usize::try_from(limit.unwrap_or(HISTORY)).unwrap_or_default();
+    Op::Record { revision: Box::new(revision), limit }
+}
+
+/// A revision carries its owner's annotations, so that history can tell why it came.
+fn annotations(owner: &ObjectMeta) -> Option<meta::Labels> {
+    owner.annotations.clone().filter(|annotations| !annotations.is_empty())
+}
+
+/// Writes a revision: a new one gets the next number, and so does an old one whose template came back.
+pub(crate) async fn write(
+    client: &Client,
+    params: &PostParams,
+    wanted: &ControllerRevision,
+    limit: usize,
+) -> Result<(), kube::Error> {
+    let revisions: Api<ControllerRevision> = Api::namespaced(client.clone(), meta::namespace(&wanted.metadata));
+    let owner = meta::controller_of(&wanted.metadata).map(|owner| owner.uid.as_str()).unwrap_or_default();
+    let mut history = revisions.list(&ListParams::default()).await?.items;
+    history.retain(|one| meta::controlled_by(&one.metadata, owner));
+    history.sort_by_key(|one| one.revision);
+    let next = history.last().map_or(0, |newest| newest.revision) + 1;
+    match history.iter().find(|one| one.metadata.name == wanted.metadata.name) {
+        Some(known) if known.revision + 1 == next => {}
+        Some(known) => {
+            let raised = ControllerRevision { revision: next, ..known.clone() };
+            revisions.replace(meta::name(&known.metadata), params, &raised).await?;
+        }
+        None => {
+            revisions.create(params, &ControllerRevision { revision: next, ..wanted.clone() }).await?;
+        }
+    }
+    history.retain(|one| one.metadata.name != wanted.metadata.name);
+    let surplus = history.len().saturating_sub(limit);
+    for old in history.iter().take(surplus) {
+        let preconditions = Some(Preconditions { uid: old.metadata.uid.clone(), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        match revisions.delete(meta::name(&old.metadata), &params).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
 }

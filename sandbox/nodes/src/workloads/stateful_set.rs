@@ -38,7 +38,7 @@ pub(crate) fn decide(set: &StatefulSet, pods: &[Arc<Pod>], recorded: Option<&str
     }
     if set.metadata.deletion_timestamp.is_none() {
         if recorded != Some(&view.hash) {
-            plan.ops.push(revision::record(set, &spec.selector, &spec.template, &view.hash));
+            plan.ops.push(revision::record(set, &spec.template, &view.hash, spec.revision_history_limit));
         }
         view.manage(&mut plan);
     }
@@ -97,7 +97,7 @@ impl View<'_> {
         let before = plan.ops.len();
         for pod in surplus.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let message = format!(
-                "delete Pod {} in StatefulSet {} successful",
+                "Delete Pod {} in StatefulSet {} successful",
                 meta::name(&pod.metadata),
                 meta::name(&self.set.metadata)
             );
@@ -133,10 +133,17 @@ impl View<'_> {
     fn create(&self, ordinal: i32, plan: &mut Plan) {
         let pod = self.new_pod(ordinal);
         for claim in self.claims(ordinal) {
+            let message = format!(
+                "Create Claim {} Pod {} in StatefulSet {} success",
+                meta::name(&claim.metadata),
+                meta::name(&pod.metadata),
+                meta::name(&self.set.metadata)
+            );
             plan.ops.push(Op::Ensure(Object::from(claim)));
+            plan.notes.push(Note::normal(COMPONENT, self.set, "SuccessfulCreate", message));
         }
         let message = format!(
-            "create Pod {} in StatefulSet {} successful",
+            "Create Pod {} in StatefulSet {} successful",
             meta::name(&pod.metadata),
             meta::name(&self.set.metadata)
         );
@@ -152,6 +159,7 @@ impl View<'_> {
         labels.insert("statefulset.kubernetes.io/pod-name".to_owned(), name.clone());
         labels.insert("apps.kubernetes.io/pod-index".to_owned(), ordinal.to_string());
         pod.metadata.name = Some(name.clone());
+        pod.metadata.generate_name = Some(format!("{}-", meta::name(&self.set.metadata)));
         let spec = pod.spec.get_or_insert_default();
         spec.hostname = Some(name);
         spec.subdomain = self.spec.service_name.clone().filter(|name| !name.is_empty());

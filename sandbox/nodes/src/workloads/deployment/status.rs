@@ -8,7 +8,8 @@ use crate::op::Plan;
 
 /// What a condition is to say.
 struct Claim {
-    status: bool,
+    /// `None` where it cannot be known.
+    status: Option<bool>,
     reason: &'static str,
     message: String,
 }
@@ -56,7 +57,7 @@ impl View<'_> {
     fn available(&self, available: i32) -> Claim {
         let enough = available >= self.replicas() - self.limits().unavailable;
         Claim {
-            status: enough,
+            status: Some(enough),
             reason: if enough { "MinimumReplicasAvailable" } else { "MinimumReplicasUnavailable" },
             message: if enough {
                 "Deployment has minimum availability.".to_owned()
@@ -83,17 +84,27 @@ impl View<'_> {
         if created && self.new.is_none() {
             let set = self.new_set(0).and_then(|set| set.metadata.name).unwrap_or_default();
             let message = format!("Created new replica set \"{set}\"");
-            self.set(status, "Progressing", Claim { status: true, reason: "NewReplicaSetCreated", message }, true);
+            self.set(
+                status,
+                "Progressing",
+                Claim { status: Some(true), reason: "NewReplicaSetCreated", message },
+                true,
+            );
         } else if settled || self.paused() {
         } else if self.new.is_some() && self.is_complete(status) {
             let message = format!("{} has successfully progressed.", self.subject());
-            self.set(status, "Progressing", Claim { status: true, reason: "NewReplicaSetAvailable", message }, true);
+            self.set(
+                status,
+                "Progressing",
+                Claim { status: Some(true), reason: "NewReplicaSetAvailable", message },
+                true,
+            );
         } else if current.is_none() && self.new.is_some() {
             let message = format!("Found new replica set \"{}\"", self.new_name());
-            self.set(status, "Progressing", Claim { status: true, reason: "FoundNewReplicaSet", message }, true);
+            self.set(status, "Progressing", Claim { status: Some(true), reason: "FoundNewReplicaSet", message }, true);
         } else if moved(old, status) {
             let message = format!("{} is progressing.", self.subject());
-            self.set(status, "Progressing", Claim { status: true, reason: "ReplicaSetUpdated", message }, true);
+            self.set(status, "Progressing", Claim { status: Some(true), reason: "ReplicaSetUpdated", message }, true);
         } else if let Some(since) = current.as_ref().and_then(|current| current.last_update_time.as_ref()) {
             let due = since.0 + jiff::SignedDuration::from_secs(deadline.into());
             if due > self.now {
@@ -101,7 +112,7 @@ impl View<'_> {
             } else {
                 let message = format!("{} has timed out progressing.", self.subject());
                 let reason = "ProgressDeadlineExceeded";
-                self.set(status, "Progressing", Claim { status: false, reason, message }, false);
+                self.set(status, "Progressing", Claim { status: Some(false), reason, message }, false);
             }
         }
     }
@@ -111,10 +122,10 @@ impl View<'_> {
         let said = current.and_then(|current| current.reason.as_deref()) == Some("DeploymentPaused");
         match (self.paused(), said) {
             (true, false) => {
-                Some(Claim { status: true, reason: "DeploymentPaused", message: "Deployment is paused".to_owned() })
+                Some(Claim { status: None, reason: "DeploymentPaused", message: "Deployment is paused".to_owned() })
             }
             (false, true) => {
-                Some(Claim { status: true, reason: "DeploymentResumed", message: "Deployment is resumed".to_owned() })
+                Some(Claim { status: None, reason: "DeploymentResumed", message: "Deployment is resumed".to_owned() })
             }
             _ => None,
         }
@@ -128,7 +139,7 @@ impl View<'_> {
         match failed {
             Some(failed) => {
                 let claim = Claim {
-                    status: failed.status == "True",
+                    status: Some(failed.status == "True"),
                     reason: "FailedCreate",
                     message: failed.message.clone().unwrap_or_default(),
                 };
@@ -152,7 +163,11 @@ impl View<'_> {
     /// Sets a condition; its times change only with it, or with `touch` whenever it is claimed anew.
     fn set(&self, status: &mut DeploymentStatus, kind: &str, claim: Claim, touch: bool) {
         let now = Some(meta::time(self.now));
-        let value = if claim.status { "True" } else { "False" };
+        let value = match claim.status {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
         let old = condition(status, kind).cloned();
         let same = old.as_ref().is_some_and(|old| {
             old.status == value

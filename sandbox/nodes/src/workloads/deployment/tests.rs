@@ -59,8 +59,7 @@ fn condition(plan: &Plan, kind: &str) -> (String, String) {
 fn settle(deployment: &mut Deployment, plan: &Plan) {
     for op in &plan.ops {
         match op {
-            Op::Status(Object::Deployment(written)) => deployment.status.clone_from(&written.status),
-            Op::Replace(Object::Deployment(written)) => deployment.metadata = written.metadata.clone(),
+            Op::Status(Object::Deployment(written)) => *deployment = (**written).clone(),
             _ => {}
         }
     }
