@@ -244,7 +244,6 @@ fn after(resource: &Resource, object: &mut Value) {
         }
         ("batch", "jobs") => job(object),
         ("apps", "statefulsets") => claim_templates(object),
-        ("", "limitranges") => limits(object),
         ("", "pods") => pod(object),
         ("", "nodes") => node(object),
         ("", "replicationcontrollers") => labels_from_template(object),
@@ -285,20 +284,6 @@ fn claim_templates(object: &mut Value) {
             }
         }
         json::set(template, &["status", "phase"], "Pending".into());
-    }
-}
-
-/// Limits of containers follow from each other: from the most what is given, from that what is asked for.
-fn limits(object: &mut Value) {
-    let Some(Value::Array(items)) = object.pointer_mut("/spec/limits") else { return };
-    for item in items.iter_mut().filter(|item| item["type"] == "Container") {
-        for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
-            for (name, amount) in item.get(from).and_then(Value::as_object).cloned().into_iter().flatten() {
-                if json::at(item, &[to, &name]).is_none() {
-                    json::set(item, &[to, &name], amount);
-                }
-            }
-        }
     }
 }
 
