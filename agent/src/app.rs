@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
+use lattice_protocol::clock;
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::telemetry::{self, Exporter, Fallback, Telemetry};
 use lattice_protocol::transport::{Incoming, Net};
@@ -60,6 +61,7 @@ pub enum Error {
 /// # Errors
 /// [`Error`] when it cannot start; once it runs it does not give up.
 pub async fn run(options: Run) -> Result<(), Error> {
+    clock::simulate(jiff::SignedDuration::from_secs(options.simulated_clock_offset));
     let telemetry = telemetry(&options)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), cluster.name = %options.cluster, cluster.uid = %options.cluster_uid,
@@ -87,8 +89,8 @@ pub async fn serve(options: &Run, exporter: &Exporter, stop: &CancellationToken)
 
 fn telemetry(options: &Run) -> Result<Telemetry, telemetry::Error> {
     let attributes = [
-        ("lattice.cluster.name", options.cluster.to_string()),
-        ("lattice.cluster.uid", options.cluster_uid.to_string()),
+        (telemetry::CLUSTER_NAME, options.cluster.to_string()),
+        (telemetry::CLUSTER_UID, options.cluster_uid.to_string()),
         ("k8s.node.name", options.node_name.clone()),
     ];
     let version = env!("CARGO_PKG_VERSION");

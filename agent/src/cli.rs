@@ -138,6 +138,11 @@ pub struct Run {
     #[arg(long, env = "LATTICE_VOLUME_ROOT", value_name = "DIR", hide = true)]
     pub volume_root: Option<PathBuf>,
 
+    /// By how much this process's clock is to be wrong, seconds. Only tests set it.
+    #[arg(long, value_name = "SECONDS", hide = true, allow_hyphen_values = true, default_value_t = 0)]
+    #[arg(env = "LATTICE_SIMULATED_AGENT_CLOCK_OFFSET", hide_env = true)]
+    pub simulated_clock_offset: i64,
+
     /// Logs and traces.
     #[command(flatten)]
     pub telemetry: telemetry::Options,

@@ -116,6 +116,7 @@ pub async fn run(dialler: Dialler) {
         identity: None,
         last: None,
         refused: false,
+        perhaps_ended: false,
         recovered: None,
     };
     let mut state = State::Resolving;
@@ -138,6 +139,9 @@ struct Machine {
     last: Option<Transport>,
     /// The parent did not take the certificate.
     refused: bool,
+    /// Nothing came of the last dial, and the clock here says that the certificate has ended. The parent's clock counts, but
+    /// its verdict may have been lost on the way.
+    perhaps_ended: bool,
     /// When the identity was recovered last because of that.
     recovered: Option<Instant>,
 }
@@ -148,9 +152,8 @@ impl Machine {
         let stop = self.dialler.stop.clone();
         let resolving = async {
             let identity = match &self.identity {
-                // One that has ended while this machine slept is of no use: the next one is asked for at once.
-                Some(identity) if clock::now() < identity.not_after => Arc::clone(identity),
-                _ => self.obtain().await?,
+                Some(identity) => Arc::clone(identity),
+                None => self.obtain().await?,
             };
             let targets = self.targets().await;
             if targets.is_empty() {
@@ -172,12 +175,14 @@ impl Machine {
     async fn obtain(&mut self) -> Result<Arc<Identity>, Failure> {
         let uid = self.dialler.api.kube_system_uid().await;
         let uid = uid.map_err(|error| Failure::Enrolment(format!("the cluster's own API does not answer: {error}")))?;
-        let refused = std::mem::take(&mut self.refused) && self.may_recover();
-        let obtained = Box::pin(self.dialler.wallet.obtain(&uid, refused)).await;
-        if refused {
+        let (refused, perhaps) = (std::mem::take(&mut self.refused), std::mem::take(&mut self.perhaps_ended));
+        let recover = (refused || perhaps) && self.may_recover();
+        let obtained = Box::pin(self.dialler.wallet.obtain(&uid, recover)).await;
+        if recover {
             match &obtained {
                 Ok(_) => self.recovered = Some(Instant::now()),
-                Err(_) => self.refused = true,
+                // A guess by the clock is not repeated before the next dial.
+                Err(_) => self.refused = refused,
             }
         }
         obtained.map_err(|error| Failure::Enrolment(chain(&error)))
@@ -202,6 +207,7 @@ impl Machine {
                 // Perhaps another one is stored by now.
                 self.identity = None;
                 self.refused |= failure::is_refused_certificate(&why);
+                self.perhaps_ended = identity.not_after <= clock::now();
                 self.fail(Failure::DialFailed(why), None).await
             }
         }
@@ -214,9 +220,6 @@ impl Machine {
     ))]
     async fn handshake(&self, own: &Identity, targets: Vec<Target>, ways: Ways) -> Result<Session, String> {
         let dialled = async {
-            if own.not_after <= clock::now() {
-                return Err(format!("the certificate ended at {}", own.not_after));
-            }
             let fleet = &self.dialler.wallet.enrolment().trust_domain;
             let config = tls::tunnel_client(&own.credentials, &own.ca, fleet).map_err(|error| chain(&error))?;
             race::first(&self.dialler.net, targets, &Arc::new(config), ways).await
@@ -259,10 +262,12 @@ impl Machine {
             Closed::Broken(why) => failure::is_refused_certificate(why),
             _ => false,
         };
-        if refused {
+        let short = began.elapsed() < STABLE_AFTER;
+        self.perhaps_ended = short && self.identity.as_ref().is_some_and(|own| own.not_after <= clock::now());
+        if refused || self.perhaps_ended {
             // The certificate is not the last one that was issued: perhaps a newer one is stored by now.
             self.identity = None;
-            self.refused = true;
+            self.refused |= refused;
         }
         self.fail(Failure::ConnectionLost(closed.to_string()), wait_after(&closed, &self.dialler.draws)).await
     }

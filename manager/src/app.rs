@@ -9,6 +9,7 @@ mod enrol;
 mod kubeconfig;
 mod leader;
 mod run;
+mod time;
 
 pub use authority::authority;
 pub use cli::{CaArgs, Cli, Command, EnrolArgs, KubeconfigArgs, RunArgs};

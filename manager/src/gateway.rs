@@ -12,6 +12,7 @@ mod admission;
 mod bootstrap;
 mod certificate;
 mod event;
+mod hint;
 mod https;
 mod identity;
 mod proxy;
@@ -331,6 +332,13 @@ impl Gateway {
     /// Where the proxy listens.
     pub fn proxy_addr(&self) -> SocketAddr {
         self.shared.addresses.proxy
+    }
+}
+
+#[cfg(test)]
+impl Gateway {
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 

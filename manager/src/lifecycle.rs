@@ -32,8 +32,8 @@ pub use decision::{Decision, EventKind, EventNote, Move};
 pub use effect::{Certainty, Effect, EffectKind, Failure, Outcome, Stage};
 pub use ensure::spec_digest;
 pub use facts::{
-    AgentFacts, Catalog, Component, Facts, Health, NamespaceFacts, Need, NodeFacts, Observed, ParentFacts, Quarantine,
-    Report, ReportState, SecretFacts, SecretsFacts, Seen, Session, Sighting,
+    AgentFacts, Catalog, Component, Facts, Health, Incident, NamespaceFacts, Need, NodeFacts, Observed, ParentFacts,
+    Quarantine, Report, ReportState, SecretFacts, SecretsFacts, Seen, Session, Sighting,
 };
 pub use log::State;
 

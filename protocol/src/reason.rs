@@ -117,6 +117,10 @@ reasons! {
     ManifestFetched => "kubectl -n lattice-system get pods on the child: is the agent's image pulled?",
     /// An agent tried to enrol and was refused.
     EnrolmentRefused => "The refusal in the message.",
+    /// A join token that one agent has used was shown again with another request.
+    JoinTokenReplay => "The address in the message: who else has read the join token of that cluster's nodes?",
+    /// An agent came back with its bound key after its certificate had ended or was not taken.
+    IdentityRecovered => "Nothing, if the cluster was switched off or cut off; otherwise why its certificate was not renewed.",
     /// An agent without a certificate in force tried to come back and was refused.
     RecoveryRefused => "The refusal in the message; a wiped agent is let in by lattice-manager enrol.",
     /// Two agents held one identity; both are locked out until a person has looked.

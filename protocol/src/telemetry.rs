@@ -29,7 +29,7 @@ pub use finished::Finished;
 pub use otlp::Protocol;
 pub use propagate::{extract, extract_headers, inject, inject_headers};
 pub use traceparent::{Invalid, Traceparent, adopt, follow, link};
-pub use tunnel::{forward, serve};
+pub use tunnel::{CLUSTER_NAME, CLUSTER_UID, forward, serve};
 
 /// Longest wait for spans to leave when the process ends. Higher delays the end of every rollout while a collector is
 /// away; lower loses the last operation's spans on a slow link.

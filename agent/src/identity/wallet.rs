@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lattice_protocol::clock;
 use lattice_protocol::tls::{CaBundle, hex};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -55,8 +54,9 @@ impl Wallet {
         &self.shared.enrolment
     }
 
-    /// Returns the stored identity; enrols when there is none, recovers when its certificate has ended or `refused` says
-    /// that the parent does not take it. Tries once; callers wait between tries.
+    /// Returns the stored identity; enrols when there is none, recovers when `refused` says that the parent does not take
+    /// its certificate. Whether that has ended is the parent's to say: the clock here may be wrong. Tries once; callers
+    /// wait between tries.
     ///
     /// # Errors
     /// [`Error`]; each of them may pass with time but [`Error::Damaged`].
@@ -71,10 +71,10 @@ impl Wallet {
             return self.ask_again(kept, kube_system_uid).await;
         }
         let identity = self.identity(&kept)?;
-        if !refused && clock::now() < identity.not_after {
+        if !refused {
             return Ok(self.publish(identity));
         }
-        tracing::info!(ended = %identity.not_after, refused, "the certificate is not in force; coming back with the bound key");
+        tracing::info!(ends = %identity.not_after, "the certificate is not in force; coming back with the bound key");
         match self.recover(&mut kept, kube_system_uid).await {
             Err(refused @ Error::Refused { .. }) => self.let_in_anew(kept, kube_system_uid, refused).await,
             outcome => outcome,
@@ -107,23 +107,19 @@ impl Wallet {
                 kept.csr = None;
                 self.recover(&mut kept, kube_system_uid).await.map_err(|_| refused)
             }
-            answered => self.keep_first(kept, answered?, kube_system_uid).await,
+            answered => self.keep_first(kept, answered?).await,
         }
     }
 
     async fn enrol(&self, kept: Kept, kube_system_uid: &str) -> Result<Arc<Identity>, Error> {
         let request = Request { key: kept.key.clone(), csr: kept.csr.clone().unwrap_or_default() };
         let answer = enrol::enrol(&self.shared.enrolment, &request, kube_system_uid).await?;
-        self.keep_first(kept, answer, kube_system_uid).await
+        self.keep_first(kept, answer).await
     }
 
-    async fn keep_first(&self, mut kept: Kept, answer: Answer, kube_system_uid: &str) -> Result<Arc<Identity>, Error> {
+    async fn keep_first(&self, mut kept: Kept, answer: Answer) -> Result<Arc<Identity>, Error> {
         kept.enrolled(answer.certificate, answer.ca_bundle, answer.sequence);
         let identity = self.identity(&kept)?;
-        if clock::now() >= identity.not_after {
-            // The answer was given once before, and that was long ago.
-            return self.recover(&mut kept, kube_system_uid).await;
-        }
         self.shared.keeper.store(&mut kept).await?;
         tracing::info!(expires = %identity.not_after, "enrolled");
         Ok(self.publish(identity))

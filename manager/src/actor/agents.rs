@@ -2,22 +2,33 @@
 //!
 //! **Invariant.** What an agent said counts only while the session lives that it said it in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lattice_protocol::clock;
 use lattice_protocol::ids::ClusterUid;
+use lattice_protocol::reason::Reason;
 use lattice_protocol::v1;
+use tokio::time::Instant;
 
-use crate::lifecycle::{AgentFacts, Health, NodeFacts, Observed, Report, ReportState, Seen, Session, Sighting};
+use crate::lifecycle::{
+    AgentFacts, Health, Incident, NodeFacts, Observed, Report, ReportState, Seen, Session, Sighting,
+};
 
 /// A clock that moved less than this, milliseconds, is no news: heartbeats would otherwise be writes.
 const CLOCK_STEP_MS: i64 = 10_000;
 
 /// Handshakes that fail alike within this time are told once: whoever makes them fail must not make us write.
 const HANDSHAKES_TOLD_APART: SignedDuration = SignedDuration::from_secs(60);
+
+/// Incidents of one cluster that are kept for whoever has not told them yet.
+const INCIDENTS_MAX: usize = 8;
+
+/// Shortest time between two incidents of one cluster that say the same: somebody who tries again and again is one Event.
+const INCIDENTS_APART: Duration = Duration::from_mins(10);
 
 /// Every agent. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +43,16 @@ struct Agent {
     health: Option<Health>,
     reports: BTreeMap<String, v1::ComponentReport>,
     synced: bool,
+    incidents: VecDeque<Told>,
+    incident_count: u64,
+}
+
+/// An incident, and what it is known by.
+#[derive(Debug)]
+struct Told {
+    incident: Incident,
+    what: String,
+    at: Instant,
 }
 
 impl Agents {
@@ -44,6 +65,7 @@ impl Agents {
             session: agent.session.as_ref().map(|(_, session)| session.clone()),
             sighting: agent.sighting.clone(),
             health: agent.health.clone().filter(|_| live).map_or(Observed::Unknown, Observed::Known),
+            incidents: agent.incidents.iter().map(|told| told.incident.clone()).collect(),
             locked: None,
             reports: if live && agent.synced {
                 Observed::Known(agent.reports.iter().map(|(name, report)| (name.clone(), read(report))).collect())
@@ -104,6 +126,23 @@ impl Agents {
             uid.clone()
         })
         .collect()
+    }
+
+    /// Keeps an incident for the next look; `what` tells it from others, `where_from` is said as well.
+    pub(super) fn happened(&self, uid: &ClusterUid, reason: Reason, what: &str, where_from: IpAddr) {
+        self.edit(uid, |agent| {
+            let same = |told: &Told| told.incident.reason == reason && told.what == what;
+            if agent.incidents.iter().any(|told| same(told) && told.at.elapsed() < INCIDENTS_APART) {
+                return;
+            }
+            agent.incident_count += 1;
+            let note = format!("{what} (from {where_from})");
+            let incident = Incident { number: agent.incident_count, reason, note };
+            agent.incidents.push_back(Told { incident, what: what.to_owned(), at: Instant::now() });
+            if agent.incidents.len() > INCIDENTS_MAX {
+                agent.incidents.pop_front();
+            }
+        });
     }
 
     pub(super) fn connected_with(&self, uid: &ClusterUid, generation: u64, session: Session) {

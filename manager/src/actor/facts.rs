@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use lattice_protocol::clock;
 
 use crate::api::{ClusterName, FINALIZER_IN_USE, InfraProvider, LatticeCluster, ProviderType};
 use crate::gateway::Gateway;
@@ -40,7 +41,11 @@ pub(super) fn gather(cluster: Arc<LatticeCluster>, name: &ClusterName, sources: 
     Facts {
         credentials: credentials(cache, provider.known().map(Arc::as_ref)),
         missing_kinds: missing_kinds(cache, &kinds),
-        parent: ParentFacts { addresses: sources.gateway.endpoints().to_vec(), started_at: sources.started_at },
+        parent: ParentFacts {
+            addresses: sources.gateway.endpoints().to_vec(),
+            started_at: sources.started_at,
+            clock_ahead_ms: -i64::try_from(clock::correction().as_millis()).unwrap_or_default(),
+        },
         namespace: namespace(cache, &objects),
         secrets: secrets(&cluster, name, &objects, &provider, &sources),
         objects: capi_objects(cache, &kinds, &objects),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube::ResourceExt;
 use lattice_protocol::ids::ClusterUid;
+use lattice_protocol::reason::Reason;
 use lattice_protocol::task::{self, Kind as TaskKind};
 use lattice_protocol::telemetry::{self, Exporter};
 use lattice_protocol::v1;
@@ -65,12 +66,19 @@ impl Tunnel {
                 self.agents.was_at(&uid, from);
                 self.saw(&uid, Seen::ManifestFetched);
             }
-            TunnelEvent::EnrolmentRefused { uid: Some(uid), why, .. } => self.saw(&uid, Seen::EnrolmentRefused(why)),
+            TunnelEvent::EnrolmentRefused { uid: Some(uid), from, reason, why, .. } => {
+                self.agents.happened(&uid, reason, &why, from);
+                self.saw(&uid, Seen::EnrolmentRefused(why));
+            }
             TunnelEvent::Enrolled { uid, from, .. } => {
                 self.agents.was_at(&uid, from);
                 self.saw(&uid, Seen::Enrolled);
             }
-            TunnelEvent::HandshakeFailed { uid: Some(uid), why, .. } => self.saw(&uid, Seen::HandshakeFailed(why)),
+            TunnelEvent::HandshakeFailed { uid: Some(uid), from, why } => {
+                let what = format!("an agent was turned away: {why}");
+                self.agents.happened(&uid, Reason::HandshakeFailed, &what, from.ip().to_canonical());
+                self.saw(&uid, Seen::HandshakeFailed(why));
+            }
             TunnelEvent::EnrolmentRefused { uid: None, cluster, why, .. } => {
                 tracing::debug!(cluster.name = %cluster, why, "enrolment of an unknown cluster refused");
             }
@@ -82,11 +90,16 @@ impl Tunnel {
             TunnelEvent::Recovered { uid, from } => {
                 tracing::info!(cluster.uid = %uid, %from, "an agent came back with its bound key");
                 self.agents.was_at(&uid, from);
+                let what = "the agent came back with its bound key, without a certificate in force";
+                self.agents.happened(&uid, Reason::IdentityRecovered, what, from);
                 self.saw(&uid, Seen::Enrolled);
             }
             TunnelEvent::IdentityLocked { uid } | TunnelEvent::CertificateChanged { uid } => self.mark(&uid),
-            TunnelEvent::Superseded { uid, from } => {
-                tracing::warn!(cluster.uid = %uid, %from, "a second agent took over the identity");
+            TunnelEvent::Superseded { uid, from, by } => {
+                tracing::warn!(cluster.uid = %uid, %from, %by, "a second agent took over the identity");
+                let what = format!("a second agent took over the identity of the one at {}", from.ip().to_canonical());
+                self.agents.happened(&uid, Reason::Superseded, &what, by.ip().to_canonical());
+                self.mark(&uid);
             }
             TunnelEvent::Connected(session) => self.connected(session, stop),
             TunnelEvent::Lost { uid, why, generation } => {
@@ -172,7 +185,7 @@ impl Tunnel {
         reopened(|| async {
             let mut client = TelemetryClient::new(session.channel());
             let batches = client.spans(v1::SpansRequest {}).await?.into_inner();
-            let dropped = telemetry::forward(&self.exporter, batches.boxed()).await;
+            let dropped = telemetry::forward(&self.exporter, (session.name(), session.uid()), batches.boxed()).await;
             self.metrics.agent_spans_dropped(dropped);
             Ok(1)
         })

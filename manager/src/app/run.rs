@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::cli::RunArgs;
 use super::client;
 use super::leader::{self, Parts};
+use super::time;
 use crate::actor::{Stage, StageError};
 use crate::api::SYSTEM_NAMESPACE;
 use crate::metrics::{self, Metrics};
@@ -96,6 +97,7 @@ async fn live(
         () = stop.cancelled() => return Ok(()),
         found = client::require_crds(&client, &url) => found?,
     }
+    time::compare(&client).await;
     let trust_domain = match given {
         Some(given) => given,
         None => match client::parent_uid(&client, &url).await? {
@@ -108,6 +110,7 @@ async fn live(
     let servers = CancellationToken::new();
     let bound = metrics::serve(args.metrics_listen, metrics.clone(), servers.clone()).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), holder, metrics = %bound, "manager started");
+    task::spawn("clock", TaskKind::Service, time::follow(client.clone(), servers.clone()));
     task::spawn("watchdog", TaskKind::Service, watchdog(stage.clone(), metrics.clone(), servers.clone()));
 
     client::ensure_namespace(&client, SYSTEM_NAMESPACE).await;

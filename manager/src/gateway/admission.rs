@@ -21,6 +21,7 @@ pub(super) struct Admission {
     waiting: Arc<Semaphore>,
     running: Arc<Semaphore>,
     sources: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    of_one_source: usize,
 }
 
 /// A place among those that wait.
@@ -37,17 +38,33 @@ pub(super) struct Running {
     _place: OwnedSemaphorePermit,
 }
 
+/// A place that was free at once.
+#[derive(Debug)]
+pub(super) struct Place {
+    _source: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+}
+
 impl Default for Admission {
     fn default() -> Self {
-        Self {
-            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
-            running: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
-            sources: Mutex::default(),
-        }
+        Self::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE)
     }
 }
 
 impl Admission {
+    /// So many places, and so many of one source.
+    pub(super) fn new(places: usize, of_one_source: usize) -> Self {
+        let [waiting, running] = [WAITING_MAX, places].map(|count| Arc::new(Semaphore::new(count)));
+        Self { waiting, running, sources: Mutex::default(), of_one_source }
+    }
+
+    /// Takes a place of `source`, if one is free now.
+    pub(super) fn at_once(&self, source: IpAddr) -> Option<Place> {
+        let source = self.source(source.to_canonical()).try_acquire_owned().ok()?;
+        let place = Arc::clone(&self.running).try_acquire_owned().ok()?;
+        Some(Place { _source: source, _place: place })
+    }
+
     /// Tells whether so much is going on that sources must prove their address.
     pub(super) fn is_crowded(&self) -> bool {
         WAITING_MAX - self.waiting.available_permits() >= PROVE_ADDRESS_FROM
@@ -73,11 +90,10 @@ impl Admission {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= WAITING_MAX {
             // Whoever waits or runs holds a clone.
-            sources.retain(|_, places| {
-                Arc::strong_count(places) > 1 || places.available_permits() < HANDSHAKES_PER_SOURCE
-            });
+            sources
+                .retain(|_, places| Arc::strong_count(places) > 1 || places.available_permits() < self.of_one_source);
         }
-        Arc::clone(sources.entry(source).or_insert_with(|| Arc::new(Semaphore::new(HANDSHAKES_PER_SOURCE))))
+        Arc::clone(sources.entry(source).or_insert_with(|| Arc::new(Semaphore::new(self.of_one_source))))
     }
 }
 
@@ -102,6 +118,18 @@ mod tests {
         assert!(turn(other).is_some(), "another one does not");
         running.pop();
         assert!(turn(greedy).is_some(), "a freed place is taken");
+    }
+
+    #[test]
+    fn one_source_cannot_take_every_place_of_a_port() {
+        let admission = Admission::new(4, 2);
+        let (greedy, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let mut taken: Vec<_> = std::iter::from_fn(|| admission.at_once(greedy)).collect();
+        assert_eq!(taken.len(), 2);
+        let others: Vec<_> = std::iter::from_fn(|| admission.at_once(other)).collect();
+        assert_eq!(others.len(), 2, "the other half is for others");
+        taken.pop();
+        assert!(admission.at_once(greedy).is_some(), "a freed place is taken again");
     }
 
     #[test]

@@ -249,6 +249,7 @@ impl Bootstrap {
             uid: shared.identities.uid_of(cluster),
             cluster: cluster.clone(),
             from,
+            reason: answer::reason(refusal),
             why: refusal.to_string(),
         });
         Problem::Refused(refusal)

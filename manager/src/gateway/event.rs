@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lattice_protocol::ids::{ClusterName, ClusterUid};
+use lattice_protocol::reason::Reason;
 use lattice_protocol::transport::Closed;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -34,6 +35,8 @@ pub enum TunnelEvent {
         cluster: ClusterName,
         /// From where.
         from: IpAddr,
+        /// What kind of refusal it is.
+        reason: Reason,
         /// Why, in words that may be shown.
         why: String,
     },
@@ -89,6 +92,8 @@ pub enum TunnelEvent {
         uid: ClusterUid,
         /// Where the older one was.
         from: SocketAddr,
+        /// Where the newer one is.
+        by: SocketAddr,
     },
     /// The last session of a cluster's agent has ended.
     Lost {

@@ -16,14 +16,18 @@ use lattice_protocol::task::Kind;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::admission::{Admission, Place};
+use super::hint;
 use super::stop::Stop;
 
 /// Connections that a listener holds at once; more are closed unheard.
 const CONNECTIONS_MAX: usize = 4096;
+/// Connections of one source address: the other half stays for everybody else. Cluster API's controllers come from one
+/// address, with one or two connections for each cluster.
+const CONNECTIONS_PER_SOURCE: usize = CONNECTIONS_MAX / 2;
 /// Requests that one HTTP/2 connection may have open. client-go's default expectation is 100 or more; Cluster API's
 /// watches of one cluster share a connection.
 const H2_STREAMS_MAX: u32 = 250;
@@ -58,7 +62,8 @@ pub(super) fn serve(
     answer: impl Answer,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Admission::new(CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE);
+    let handshakes = Admission::default();
     let inner = stop.clone();
     stop.spawn(name, Kind::Service, async move {
         loop {
@@ -67,13 +72,17 @@ pub(super) fn serve(
                 () = inner.drain.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            match (accepted, Arc::clone(&room).try_acquire_owned()) {
-                (Ok((stream, from)), Ok(place)) => {
-                    let connection = connection(inner.clone(), acceptor.clone(), stream, from, answer.clone(), place);
+            match accepted {
+                Ok((stream, from)) => {
+                    let places = room.at_once(from.ip()).zip(handshakes.at_once(from.ip()));
+                    let Some(places) = places else {
+                        tracing::debug!(%from, "no room for a connection");
+                        continue;
+                    };
+                    let connection = connection(inner.clone(), acceptor.clone(), stream, from, answer.clone(), places);
                     inner.spawn("gateway.connection", Kind::Request, connection);
                 }
-                (Ok((_, from)), Err(_)) => tracing::debug!(%from, "no room for a connection"),
-                (Err(error), _) => {
+                Err(error) => {
                     tracing::warn!(listener = name, error = %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -88,14 +97,18 @@ async fn connection(
     stream: TcpStream,
     from: SocketAddr,
     answer: impl Answer,
-    _place: OwnedSemaphorePermit,
+    (_place, handshake): (Place, Place),
 ) {
     let _ = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%from, error = %error, "TLS handshake failed"),
+        Ok(Err(error)) => {
+            hint::say(from, &error.to_string());
+            return tracing::debug!(%from, error = %error, "TLS handshake failed");
+        }
         Err(_) => return tracing::debug!(%from, "TLS handshake took too long"),
     };
+    drop(handshake);
     let shown = stream.get_ref().1.peer_certificates().map(|chain| ClientCertificates(Arc::new(chain.to_vec())));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let answer = answer.clone();

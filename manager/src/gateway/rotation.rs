@@ -52,7 +52,7 @@ pub(super) fn follow(stop: &Stop, shared: Arc<Shared>) {
     let drain = stop.drain.clone();
     stop.spawn("gateway.secrets", Kind::Service, async move {
         let mut changes = shared.vault.changes();
-        let mut worker = Worker { shared: &shared, done: None, told: None, open: false };
+        let mut worker = Worker::new(&shared);
         loop {
             tokio::select! {
                 biased;
@@ -69,17 +69,22 @@ pub(super) fn follow(stop: &Stop, shared: Arc<Shared>) {
     });
 }
 
-struct Worker<'a> {
+pub(super) struct Worker<'a> {
     shared: &'a Shared,
-    /// The last wish that was carried out or refused.
-    done: Option<Wish>,
+    /// The last wish that was carried out or refused, and the words for whoever asked: they must survive a lost race for the
+    /// status.
+    done: Option<(Wish, String)>,
     /// The status as it was written last.
     told: Option<RotationStatus>,
     /// Something was asked for, or could not be read or written, and waits for another try.
     open: bool,
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self { shared, done: None, told: None, open: false }
+    }
+
     async fn authority_changed(&self) {
         if let Err(error) = self.shared.authorities.refresh().await {
             tracing::error!(error = %error, "the certificate authority's Secret cannot be read");
@@ -108,7 +113,7 @@ impl Worker<'_> {
     }
 
     /// Reads the wish, carries it out if it is new, and says how things stand.
-    async fn look(&mut self) {
+    pub(super) async fn look(&mut self) {
         self.open = true;
         for _ in 0..RACES_MAX {
             let entry = match self.shared.vault.read(SECRET_NAME).await {
@@ -123,7 +128,10 @@ impl Worker<'_> {
             let wish: Option<Wish> = serde_json::from_slice(read(WISH)).ok();
             let stored: Option<RotationStatus> = serde_json::from_slice(read(STATUS)).ok();
             let outcome = self.carry_out(wish.as_ref(), stored.as_ref()).await;
-            let answered = wish.as_ref().filter(|wish| self.done.as_ref() == Some(*wish)).map(|wish| wish.asked_at);
+            let answered = wish
+                .as_ref()
+                .filter(|wish| self.done.as_ref().is_some_and(|(done, _)| done == *wish))
+                .map(|wish| wish.asked_at);
             let status = self.status(answered.or(stored.as_ref().and_then(|stored| stored.answers)), outcome);
             let open = wish.is_some_and(|wish| status.answers != Some(wish.asked_at));
             if stored.as_ref() == Some(&status) {
@@ -149,12 +157,21 @@ impl Worker<'_> {
         let said = stored.map(|stored| stored.outcome.clone()).unwrap_or_default();
         let Some(wish) = wish else { return said };
         let answered = stored.is_some_and(|stored| stored.answers == Some(wish.asked_at));
-        if answered || self.done.as_ref() == Some(wish) {
+        if answered {
             return said;
+        }
+        if let Some((_, words)) = self.done.as_ref().filter(|(done, _)| done == wish) {
+            return words.clone();
         }
         let now = clock::now();
         let standing = self.standing();
-        let (before, _) = self.shared.authorities.phase();
+        let (before, since) = self.shared.authorities.phase();
+        if since >= wish.asked_at && before == wish.step.leads_to() {
+            // A manager before this one took the step and died before it could say so.
+            let words = format!("done: {}", wish.step);
+            self.done = Some((wish.clone(), words.clone()));
+            return words;
+        }
         let mut taken = self.shared.authorities.step(wish.step, &standing, wish.told, now).await;
         if let Err(ca::Error::Store(error)) = &taken {
             let (after, _) = self.shared.authorities.phase();
@@ -165,8 +182,7 @@ impl Worker<'_> {
             // The answer was lost, the write was not.
             taken = Ok(after);
         }
-        self.done = Some(wish.clone());
-        match taken {
+        let words = match taken {
             Ok(phase) => {
                 tracing::info!(step = %wish.step, phase = %phase, "the certificate authority's rotation goes on");
                 format!("done: {}", wish.step)
@@ -175,7 +191,9 @@ impl Worker<'_> {
                 tracing::warn!(step = %wish.step, error = %error, "a step of the rotation was refused");
                 format!("refused: {error}")
             }
-        }
+        };
+        self.done = Some((wish.clone(), words.clone()));
+        words
     }
 
     /// How things stand, `answers` being the time of the wish that was answered last.

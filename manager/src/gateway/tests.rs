@@ -3,5 +3,6 @@
 mod enrolment;
 mod people;
 mod proxying;
+mod rotation;
 mod sessions;
 mod world;

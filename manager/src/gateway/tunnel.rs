@@ -15,6 +15,7 @@ use lattice_protocol::transport::{self, CloseCode, Closed, Net, Priority, Sessio
 use tokio::time::Instant;
 
 use super::admission::{Admission, Running};
+use super::hint;
 use super::identity::code;
 use super::renewal;
 use super::stop::Stop;
@@ -25,6 +26,8 @@ use crate::store::identity::Unpinned;
 const INCOMING_MAX: usize = 4096;
 /// How often a session's certificate is compared with the wall clock.
 const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How much later it is looked again before the session ends.
+const EXPIRY_SURE_AFTER: Duration = Duration::from_secs(15);
 
 /// How often the round trip of a session is noted.
 const SAMPLE_EVERY: Duration = Duration::from_secs(15);
@@ -143,6 +146,7 @@ async fn agent(shaken: Result<Session, transport::Error>, running: Running, from
         Err(error) => {
             let why = words(&error);
             tracing::debug!(%from, why, "a tunnel handshake failed");
+            hint::say(from, &why);
             shared.metrics.agent_disconnected("handshake_failed");
             return shared.events.note(TunnelEvent::HandshakeFailed { uid: None, from, why });
         }
@@ -199,7 +203,7 @@ async fn live(
         session.close(code(unpinned), &unpinned.to_string());
     }
     if let Some(old) = replaced {
-        supersede(shared, old).await;
+        supersede(shared, old, session.remote()).await;
     }
     shared.events.send(TunnelEvent::Connected(Arc::clone(&session))).await;
     let mut apart = None;
@@ -230,7 +234,7 @@ async fn live(
     }
 }
 
-async fn supersede(shared: &Shared, old: Arc<AgentSession>) {
+async fn supersede(shared: &Shared, old: Arc<AgentSession>, by: SocketAddr) {
     // An agent that was cut off dials again before we notice: only a session that still seems alive is a rival.
     if old.close_reason().is_some() {
         return;
@@ -248,7 +252,7 @@ async fn supersede(shared: &Shared, old: Arc<AgentSession>) {
         return;
     }
     old.close(CloseCode::Superseded, "a newer session of this identity took over");
-    shared.events.send(TunnelEvent::Superseded { uid: old.uid().clone(), from: old.remote() }).await;
+    shared.events.send(TunnelEvent::Superseded { uid: old.uid().clone(), from: old.remote(), by }).await;
 }
 
 /// Notes the session's round trip from time to time, for as long as it is polled.
@@ -292,8 +296,15 @@ fn turn_away(shared: &Shared, session: &Session, from: SocketAddr, unpinned: Unp
 
 /// Ends when the wall clock has passed `expires`: a session does not outlive its certificate.
 async fn expiry(expires: Timestamp) {
-    while clock::now() < expires {
-        tokio::time::sleep(EXPIRY_LOOK_EVERY).await;
+    loop {
+        while clock::now() < expires {
+            tokio::time::sleep(EXPIRY_LOOK_EVERY).await;
+        }
+        // A clock that has just jumped is corrected by the time of the second look.
+        tokio::time::sleep(EXPIRY_SURE_AFTER).await;
+        if clock::now() >= expires {
+            return;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 
-use crate::api::{FieldError, InfraProvider, LatticeCluster};
+use crate::api::{FieldError, InfraProvider, LatticeCluster, Reason};
 
 /// What is known about one thing of the world.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,9 @@ pub struct ParentFacts {
     pub addresses: Vec<String>,
     /// When this manager began to serve agents.
     pub started_at: Timestamp,
+    /// By how much this manager's own clock is ahead of its API server's, milliseconds; 0 while they agree. It works by
+    /// the API server's.
+    pub clock_ahead_ms: i64,
 }
 
 /// A Secret without its values.
@@ -103,10 +106,23 @@ pub struct AgentFacts {
     pub sighting: Option<Sighting>,
     /// What the agent said of the cluster in its live session.
     pub health: Observed<Health>,
+    /// What happened around its identity lately and a person should hear of, the oldest first.
+    pub incidents: Vec<Incident>,
     /// Since when and why the agent's identity is locked: two held it.
     pub locked: Option<(Timestamp, String)>,
     /// Its components by name, once the agent has named all it holds in its live session.
     pub reports: Observed<BTreeMap<String, Report>>,
+}
+
+/// Something that happened around an agent's identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// Counts the incidents of this process: a later one has a higher number.
+    pub number: u64,
+    /// What.
+    pub reason: Reason,
+    /// In words that hold no secret.
+    pub note: String,
 }
 
 /// A live session.

@@ -15,9 +15,21 @@ const SKEW_TOLD: SignedDuration = SignedDuration::from_secs(60);
 
 /// Mirrors what is known of the identity into conditions.
 pub(super) fn show(look: &mut Look<'_>) {
+    incidents(look);
     conflict(look);
     skew(look);
     expiring(look);
+}
+
+/// An incident is an Event and no condition: nothing says that it is over.
+fn incidents(look: &mut Look<'_>) {
+    for incident in look.facts.agent.incidents.clone() {
+        if look.state.is_news(incident.number) {
+            let quiet = incident.reason == Reason::IdentityRecovered;
+            let kind = if quiet { EventKind::Normal } else { EventKind::Warning };
+            look.tell(kind, incident.reason, "Identify", incident.note);
+        }
+    }
 }
 
 fn conflict(look: &mut Look<'_>) {
@@ -33,17 +45,37 @@ fn conflict(look: &mut Look<'_>) {
 }
 
 fn skew(look: &mut Look<'_>) {
+    let wrong = |ahead_ms: i64| {
+        let ahead = SignedDuration::from_millis(ahead_ms);
+        (ahead.abs() > SKEW_TOLD).then(|| ahead.as_secs())
+    };
+    let ours = wrong(look.facts.parent.clock_ahead_ms).map(|seconds| {
+        format!(
+            "lattice-manager's own clock is {seconds:+} s against its API server's, whose time it goes by; check time synchronisation where lattice-manager runs"
+        )
+    });
     // While the agent is away nothing is known of its clock.
-    let Some(ahead_ms) = look.facts.agent.health.known().map(|health| health.clock_ahead_ms) else { return };
-    let ahead = SignedDuration::from_millis(ahead_ms);
-    if ahead.abs() <= SKEW_TOLD {
-        return settle(look, CLOCK_SKEW, Reason::ClocksAgree, "the clocks of agent and manager agree");
+    let health = look.facts.agent.health.known().map(|health| health.clock_ahead_ms);
+    let theirs = health.and_then(wrong).map(|seconds| {
+        format!(
+            "the agent's clock is {seconds:+} s against the manager's; below -300 s and above +12 h the agent refuses the manager's certificate; check time synchronisation on the node"
+        )
+    });
+    match (ours, theirs) {
+        (None, None) if health.is_some() || !agent_was_wrong(look) => {
+            settle(look, CLOCK_SKEW, Reason::ClocksAgree, "the clocks of agent and manager agree");
+        }
+        (None, None) => {}
+        (ours, theirs) => {
+            let message = [ours, theirs].into_iter().flatten().collect::<Vec<_>>().join("; ");
+            raise(look, CLOCK_SKEW, Reason::ClockSkew, message);
+        }
     }
-    let seconds = ahead.as_secs();
-    let message = format!(
-        "the agent's clock is {seconds:+} s against the manager's; from -300 s on certificates begin to fail; check time synchronisation on the node and on the parent"
-    );
-    raise(look, CLOCK_SKEW, Reason::ClockSkew, message);
+}
+
+/// What was said of an agent's clock stands until the agent is heard again.
+fn agent_was_wrong(look: &Look<'_>) -> bool {
+    look.conditions.get(CLOCK_SKEW).is_some_and(|condition| condition.message.contains("the agent's clock"))
 }
 
 fn expiring(look: &mut Look<'_>) {

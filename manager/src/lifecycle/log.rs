@@ -26,6 +26,8 @@ pub struct State {
     /// The first look was taken; `carried` is what the status said then.
     resumed: bool,
     carried: Option<LastError>,
+    /// Number of the last incident that was told.
+    told: u64,
 }
 
 /// What came of one effect last.
@@ -67,6 +69,13 @@ impl State {
             self.resumed = true;
             self.carried = stored.cloned();
         }
+    }
+
+    /// Whether incident `number` was not told yet; it counts as told from here on.
+    pub(super) fn is_news(&mut self, number: u64) -> bool {
+        let news = number > self.told;
+        self.told = self.told.max(number);
+        news
     }
 
     /// Records how an effect ended.

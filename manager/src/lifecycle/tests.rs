@@ -7,6 +7,7 @@
 )]
 
 mod deletion;
+mod identity;
 mod life;
 mod simulation;
 mod world;

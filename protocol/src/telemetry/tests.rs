@@ -115,7 +115,9 @@ async fn spans_reach_an_http_collector() {
 async fn an_agents_spans_arrive_under_the_agents_own_name() {
     let (url, mut received) = grpc_collector().await;
     let manager = to(&url, Protocol::Grpc);
-    let agent = Exporter::tunnel(&resource("lattice-agent", "1", &[]));
+    let (name, uid) = ("backend".parse().unwrap(), "0b6c2d1e-9f00-4c8e-8a77-0123456789ab".parse().unwrap());
+    // What an agent says of whose its spans are counts for nothing.
+    let agent = Exporter::tunnel(&resource("lattice-agent", "1", &[(CLUSTER_NAME, "another".to_owned())]));
     let provider = SdkTracerProvider::builder().with_span_processor(agent.processor().unwrap()).build();
     let operation = Traceparent::new_root();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(spans(&provider, "test")), || {
@@ -125,10 +127,13 @@ async fn an_agents_spans_arrive_under_the_agents_own_name() {
         tracing::info_span!(target: "h2::codec", "noise").in_scope(|| ());
     });
     let batches = serve(agent).take(1).boxed();
-    assert_eq!(forward(&manager, batches).await, 0);
+    assert_eq!(forward(&manager, (&name, &uid), batches).await, 0);
     let request = received.recv().await.unwrap();
     assert_eq!(names(&request), ["component.apply"], "spans of other crates stay out");
     assert!(service_name(&request).contains("lattice-agent"));
+    let attributes = &request.resource_spans[0].resource.as_ref().unwrap().attributes;
+    let named: Vec<_> = attributes.iter().filter(|one| one.key == CLUSTER_NAME).map(|one| format!("{one:?}")).collect();
+    assert!(named.len() == 1 && named[0].contains("backend"), "{named:?}");
     let span = &request.resource_spans[0].scope_spans[0].spans[0];
     assert_eq!(format!("{:032x}", u128::from_be_bytes(span.trace_id[..].try_into().unwrap())), operation.trace_id());
 }

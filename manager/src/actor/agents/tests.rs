@@ -42,6 +42,22 @@ fn a_replaced_session_is_not_heard_any_more() {
 }
 
 #[test]
+fn an_attacker_who_tries_again_is_one_incident_and_many_kinds_are_bounded() {
+    let (agents, from) = (Agents::default(), IpAddr::from([192, 0, 2, 7]));
+    for _ in 0..100 {
+        agents.happened(&uid(), Reason::JoinTokenReplay, "the join token was already used", from);
+    }
+    let incidents = agents.facts(&uid()).incidents;
+    assert_eq!(incidents.len(), 1);
+    assert_eq!(incidents[0].note, "the join token was already used (from 192.0.2.7)");
+    for kind in 0..100 {
+        agents.happened(&uid(), Reason::HandshakeFailed, &format!("kind {kind}"), from);
+    }
+    let incidents = agents.facts(&uid()).incidents;
+    assert_eq!((incidents.len(), incidents.last().map(|last| last.number)), (INCIDENTS_MAX, Some(101)));
+}
+
+#[test]
 fn a_heartbeat_that_says_the_same_is_no_news() {
     let agents = Agents::default();
     agents.connected_with(&uid(), 1, session());

@@ -67,14 +67,29 @@ impl Problem {
         match self {
             Self::NotFound => "NotFound",
             Self::Malformed | Self::TooLarge | Self::TooSlow => "BadRequest",
-            Self::Refused(Refusal::Locked) => Reason::IdentityConflict.as_str(),
-            Self::Refused(Refusal::BoundKey | Refusal::RecoveryLimit | Refusal::Challenge | Refusal::NotInForce) => {
-                Reason::RecoveryRefused.as_str()
-            }
-            Self::Refused(_) => Reason::EnrolmentRefused.as_str(),
+            // Whoever asks with a token that was used hears no more than anybody else whose enrolment is refused.
+            Self::Refused(Refusal::Replay) => Reason::EnrolmentRefused.as_str(),
+            Self::Refused(refusal) => reason(*refusal).as_str(),
             Self::Manifest(_) => Reason::RenderFailed.as_str(),
             Self::Unavailable(reason) => reason.as_str(),
         }
+    }
+}
+
+/// The kind of a refusal, as an Event says it.
+pub(super) fn reason(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Locked => Reason::IdentityConflict,
+        Refusal::BoundKey | Refusal::RecoveryLimit | Refusal::Challenge | Refusal::NotInForce => {
+            Reason::RecoveryRefused
+        }
+        Refusal::Replay => Reason::JoinTokenReplay,
+        Refusal::Token
+        | Refusal::Revoked
+        | Refusal::OtherCluster
+        | Refusal::KubeSystemUid
+        | Refusal::Csr(_)
+        | Refusal::TooMany => Reason::EnrolmentRefused,
     }
 }
 

@@ -15,7 +15,7 @@ use lattice_protocol::tls::hex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::answer::{Problem, json};
+use super::answer::{self, Problem, json};
 use super::{Bootstrap, TunnelEvent};
 use crate::store::ca::SigningRequest;
 use crate::store::identity::{self, Asked, Refusal};
@@ -107,6 +107,7 @@ impl Bootstrap {
                 uid: Some(uid.clone()),
                 cluster: identified.cluster,
                 from,
+                reason: answer::reason(refusal),
                 why: format!("an agent came back without its certificate: {refusal}"),
             }),
             None => {}

@@ -98,7 +98,11 @@ impl World {
             provider: Observed::Known(Arc::new(provider())),
             credentials: Observed::Known(secret(&["url", "token", "secret"])),
             missing_kinds: Observed::Known(Vec::new()),
-            parent: ParentFacts { addresses: vec!["10.0.0.5:50051".to_owned()], started_at: start() },
+            parent: ParentFacts {
+                addresses: vec!["10.0.0.5:50051".to_owned()],
+                started_at: start(),
+                clock_ahead_ms: 0,
+            },
             namespace: Observed::Absent,
             secrets: SecretsFacts {
                 enrolment: Observed::Absent,

@@ -138,6 +138,17 @@ impl Phase {
     }
 }
 
+impl Step {
+    /// Where the rotation is once the step is taken.
+    pub fn leads_to(self) -> Phase {
+        match self {
+            Self::Publish => Phase::Published,
+            Self::Sign => Phase::Signing,
+            Self::Retire | Self::Rollback => Phase::Standby,
+        }
+    }
+}
+
 /// Tells the phase after `step`, or why it may not be taken. `told` is a person's word to go on without laggards.
 ///
 /// # Errors
@@ -225,6 +236,7 @@ mod tests {
             (Phase::Signing, Step::Retire, Phase::Standby),
         ] {
             assert_eq!(advance(phase, at(0), step, &fine, false, at(60)), Ok(to));
+            assert_eq!(step.leads_to(), to);
             for other in [Step::Publish, Step::Sign, Step::Retire].into_iter().filter(|other| *other != step) {
                 let refused = advance(phase, at(0), other, &fine, true, at(60));
                 assert_eq!(refused, Err(Refused::Order { step: other, phase, next: step }), "told or not");

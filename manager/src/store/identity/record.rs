@@ -3,6 +3,8 @@
 //! [`holding`] has the rules for what comes after enrolment: renewal, recovery, clones, the deliberate way back in.
 
 mod holding;
+#[cfg(test)]
+mod model;
 
 use jiff::Timestamp;
 use lattice_protocol::ids::{ClusterName, ClusterUid};
@@ -156,6 +158,9 @@ struct Pin {
     /// Pin of the CA that signed it.
     #[serde(default)]
     issuer: String,
+    /// SHA-256 of the request that it answers.
+    #[serde(default)]
+    csr: String,
 }
 
 /// A certificate that was signed and not shown yet.
@@ -321,6 +326,7 @@ impl Record {
             serial: issued.serial.to_string(),
             not_after: issued.not_after,
             issuer: issued.issuer.to_string(),
+            csr: request.sha256().to_owned(),
         });
         self.next = None;
         self.locked = None;

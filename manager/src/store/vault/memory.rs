@@ -17,6 +17,8 @@ pub(crate) struct MemoryVault {
     secrets: Mutex<BTreeMap<String, (u64, Contents)>>,
     /// How many of the next writes are done and then answered with an error, as a lost answer is.
     pub(crate) lose_answers: AtomicU32,
+    /// How many of the next writes lose a race, as when somebody else was faster.
+    pub(crate) lose_races: AtomicU32,
     writes: AtomicU32,
 }
 
@@ -27,12 +29,13 @@ impl MemoryVault {
 
     fn write(&self, name: &str, expected: Option<u64>, contents: Contents) -> Result<Version, Error> {
         let mut secrets = self.secrets.lock().unwrap();
-        if secrets.get(name).map(|(version, _)| *version) != expected {
+        let losing = |left: u32| left.checked_sub(1);
+        let lost = self.lose_races.fetch_update(Ordering::Relaxed, Ordering::Relaxed, losing).is_ok();
+        if lost || secrets.get(name).map(|(version, _)| *version) != expected {
             return Err(conflict(name));
         }
         let version = u64::from(self.writes.fetch_add(1, Ordering::Relaxed)) + 1;
         secrets.insert(name.to_owned(), (version, contents));
-        let losing = |left: u32| left.checked_sub(1);
         if self.lose_answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, losing).is_ok() {
             return Err(Error::timeout("write", name, Certainty::MaybeDone));
         }

@@ -68,7 +68,8 @@ impl Record {
 
     fn take_over(&mut self) {
         if let Some(next) = self.next.take() {
-            self.current = Some(Pin { serial: next.serial, not_after: next.not_after, issuer: next.issuer });
+            self.current =
+                Some(Pin { serial: next.serial, not_after: next.not_after, issuer: next.issuer, csr: next.csr });
             self.sequence = next.sequence;
         }
     }
@@ -117,6 +118,9 @@ impl Record {
         self.usable()?;
         if self.kube_system_uid.as_deref().is_some_and(|known| known != asked.kube_system_uid) {
             return Err(Refusal::OtherCluster);
+        }
+        if self.is_late(asked.sequence, request) {
+            return Err(Refusal::NotInForce);
         }
         if asked.sequence < self.sequence {
             let (old, from) = (asked.sequence, asked.from);
@@ -183,6 +187,13 @@ impl Record {
         }
         let (chain_pem, not_after, sequence) = (next.certificate.clone(), next.not_after, next.sequence);
         Ok(Admission::Again(Certificate { chain_pem, serial, not_after, sequence }))
+    }
+
+    /// The very request that the certificate in force answers: it was on its way for so long that its answer, given to a
+    /// repetition, has been shown meanwhile. Nobody else can send it, so it is no clone's.
+    fn is_late(&self, sequence: u64, request: &SigningRequest) -> bool {
+        sequence.checked_add(1) == Some(self.sequence)
+            && self.current.as_ref().is_some_and(|current| current.csr == request.sha256())
     }
 
     fn usable(&self) -> Result<(), Refusal> {
