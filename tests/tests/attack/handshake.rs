@@ -10,10 +10,11 @@ use lattice_tests::tunnel::Enrolled;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use tokio::process::Command;
 
+use crate::agent::Agent;
 use crate::rig::{Cluster, FIRST, Rig, cluster};
 
 /// Runs a program of the machine; none, loudly, where it is not installed.
-async fn run(program: &str, args: &[&str]) -> Result<Option<String>> {
+pub(crate) async fn run(program: &str, args: &[&str]) -> Result<Option<String>> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     let output = match tokio::time::timeout(Duration::from_secs(20), command.output()).await? {
@@ -73,6 +74,17 @@ async fn attack_17_no_session_ticket_and_no_early_data() -> Result<()> {
 
 /// A certificate of the parent's own CA (or of another) that it would never sign.
 async fn forged(rig: &Rig, of: &Cluster, uri: &str, usage: ExtendedKeyUsagePurpose, foreign: bool) -> Result<Enrolled> {
+    forged_until(rig, of, uri, usage, foreign, 2099).await
+}
+
+async fn forged_until(
+    rig: &Rig,
+    of: &Cluster,
+    uri: &str,
+    usage: ExtendedKeyUsagePurpose,
+    foreign: bool,
+    year: i32,
+) -> Result<Enrolled> {
     let ca_key = if foreign {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?
     } else {
@@ -83,6 +95,7 @@ async fn forged(rig: &Rig, of: &Cluster, uri: &str, usage: ExtendedKeyUsagePurpo
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
     params.extended_key_usages = vec![usage];
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
     let chain = params.signed_by(&key, &issuer)?.pem();
     Ok(Enrolled { cluster: of.name.to_string(), chain, key: key.serialize_pem() })
 }
@@ -124,11 +137,19 @@ async fn attack_13_an_agent_refuses_a_manager_of_another_authority() -> Result<(
     way.address = other.gateway();
     let why = way.quic(&own).await.err().context("the manager of another CA was taken")?;
     assert!(format!("{why:#}").contains("certificate"), "{why:#}");
+    // The daemon itself, given a CA that is not this parent's; then one that has not the pinned key.
+    let of = cluster(2);
+    let mut agent = Agent::start_with(&rig, &of, &rig.token(&of).await?, &other.ca().await?, None, &[]).await?;
+    let told = agent.tells("EnrolmentFailed").await?;
+    assert!(told.contains("invalid peer certificate"), "{told}");
+    agent.trust(&rig.ca().await?)?;
+    agent.start_again(&[]).await?;
+    agent.says("no CA certificate has the pinned key sha256:", 1).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn attack_03_an_expired_certificate_is_refused_and_its_key_comes_back() -> Result<()> {
+async fn attack_12_an_expired_certificate_is_refused_and_its_key_comes_back() -> Result<()> {
     let rig = Rig::start(&["--certificate-lifetime", "5"]).await?;
     let of = cluster(1);
     let (asking, own) = rig.agent(&of).await?;
@@ -138,5 +159,34 @@ async fn attack_03_an_expired_certificate_is_refused_and_its_key_comes_back() ->
     let (status, answer) = rig.recover(&of, &asking.key, FIRST, &next.csr).await?;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["sequence"], FIRST + 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_14_openssl_with_each_wrong_certificate_is_refused_by_an_alert() -> Result<()> {
+    let rig = Rig::start(&[]).await?;
+    let of = cluster(1);
+    rig.agent(&of).await?;
+    let right = format!("spiffe://lattice.local/cluster/{}/agent", of.uid);
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    for (what, uri, usage, foreign, year) in [
+        ("expired", right.as_str(), ClientAuth, false, 2020),
+        ("a foreign CA", right.as_str(), ClientAuth, true, 2099),
+        ("the right CA and a wrong URI", "spiffe://lattice.local/manager", ClientAuth, false, 2099),
+        ("a server certificate", right.as_str(), ServerAuth, false, 2099),
+    ] {
+        let own = forged_until(&rig, &of, uri, usage, foreign, year).await?;
+        let [cert, key] = ["forged.crt", "forged.key"].map(|name| rig.folder().join(name).display().to_string());
+        std::fs::write(&cert, &own.chain)?;
+        std::fs::write(&key, &own.key)?;
+        let args = ["-tls1_3", "-alpn", "lattice/1", "-cert", &cert, "-key", &key, "-ign_eof"];
+        let Some(said) = openssl(rig.gateway(), &args).await? else { return Ok(()) };
+        assert!(said.contains("alert"), "{what}: {said}");
+    }
+    // Without any certificate as well.
+    let Some(said) = openssl(rig.gateway(), &["-tls1_3", "-alpn", "lattice/1", "-ign_eof"]).await? else {
+        return Ok(());
+    };
+    assert!(said.contains("alert"), "{said}");
     Ok(())
 }

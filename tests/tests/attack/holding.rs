@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lattice_protocol::transport::{CloseCode, Closed};
+use lattice_tests::tunnel::Enrolled;
+use tokio::io::AsyncReadExt as _;
 
-use crate::rig::{Asking, FIRST, Rig, cluster, until};
+use crate::agent::Agent;
+use crate::rig::{Asking, FIRST, Rig, all, cluster, until};
 
 #[tokio::test]
 async fn attack_08_a_forgotten_identity_is_cut_and_never_let_in_again() -> Result<()> {
@@ -26,7 +29,7 @@ async fn attack_08_a_forgotten_identity_is_cut_and_never_let_in_again() -> Resul
 #[tokio::test]
 async fn attack_09_a_stolen_key_that_is_used_first_locks_thief_and_victim() -> Result<()> {
     let rig = Rig::start(&[]).await?;
-    let of = cluster(1);
+    let of = rig.object("a").await?;
     let (victim, own) = rig.agent(&of).await?;
     // The thief has the Secret: it takes the next certificate and shows it.
     let thief = Asking::new()?;
@@ -49,6 +52,11 @@ async fn attack_09_a_stolen_key_that_is_used_first_locks_thief_and_victim() -> R
     for holder in [&own, &stolen] {
         assert!(rig.verdict(holder).await?.is_some_and(|why| why.contains("identity locked")));
     }
+    rig.hears(&of, "IdentityRecovered").await?;
+    let told = rig.hears(&of, "IdentityConflict").await?;
+    let says = |told: &str| told.contains("lattice-manager enrol a") && told.contains("docs/identity-conflict.md");
+    assert!(told.as_deref().is_none_or(says), "{told:?}");
+    rig.condition(&of, "IdentityConflict", "both are locked out").await?;
     // A person lets a new key in; both old ones stay out.
     let (_, new) = rig.agent(&of).await?;
     assert_eq!(rig.verdict(&new).await?, None, "the new agent stays connected");
@@ -60,7 +68,7 @@ async fn attack_09_a_stolen_key_that_is_used_first_locks_thief_and_victim() -> R
 #[tokio::test]
 async fn attack_10_an_old_backup_of_the_agents_secret_is_noticed() -> Result<()> {
     let rig = Rig::start(&[]).await?;
-    let of = cluster(1);
+    let of = rig.object("a").await?;
     let (bound, _) = rig.agent(&of).await?;
     for sequence in FIRST..FIRST + 3 {
         let asking = Asking::new()?;
@@ -70,16 +78,18 @@ async fn attack_10_an_old_backup_of_the_agents_secret_is_noticed() -> Result<()>
     }
     let (status, refused) = rig.recover(&of, &bound.key, FIRST + 1, &Asking::new()?.csr).await?;
     assert_eq!((status, refused["reason"].as_str()), (403, Some("IdentityConflict")), "{refused}");
+    rig.hears(&of, "IdentityConflict").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn attack_12_the_bound_key_opens_and_no_other_and_not_without_end() -> Result<()> {
     let rig = Rig::start(&[]).await?;
-    let of = cluster(1);
+    let of = rig.object("a").await?;
     let (bound, _) = rig.agent(&of).await?;
     let (status, refused) = rig.recover(&of, &Asking::new()?.key, FIRST, &Asking::new()?.csr).await?;
     assert_eq!((status, refused["reason"].as_str()), (403, Some("RecoveryRefused")), "{refused}");
+    rig.hears(&of, "RecoveryRefused").await?;
     let mut granted = 0;
     let refused = loop {
         let (status, answer) = rig.recover(&of, &bound.key, granted + FIRST, &Asking::new()?.csr).await?;
@@ -96,12 +106,86 @@ async fn attack_12_the_bound_key_opens_and_no_other_and_not_without_end() -> Res
 #[tokio::test]
 async fn attack_11_a_second_agent_of_one_identity_takes_over_and_the_first_hears_it() -> Result<()> {
     let rig = Rig::start(&[]).await?;
-    let (_, own) = rig.agent(&cluster(1)).await?;
+    let of = rig.object("a").await?;
+    let (_, own) = rig.agent(&of).await?;
     let way = rig.way().await?;
     let (first, _one) = way.quic(&own).await?;
     let (second, _two) = way.quic(&own).await?;
     let closed = tokio::time::timeout(Duration::from_secs(5), first.closed()).await?;
     assert!(matches!(closed, Closed::Peer { code: CloseCode::Superseded, .. }), "{closed}");
     assert_eq!(second.close_reason(), None);
+    rig.hears(&of, "Superseded").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_11_a_cloned_machine_is_noticed_both_are_out_and_a_person_lets_one_in() -> Result<()> {
+    if !all() {
+        return Ok(());
+    }
+    let rig = Rig::start(&["--certificate-lifetime", "8"]).await?;
+    let of = rig.object("a").await?;
+    let mut right = Agent::start(&rig, &of, &rig.token(&of).await?, &[]).await?;
+    right.says("connected remote", 1).await?;
+    right.kept("tls.crt").await?;
+    right.signal("STOP").await?;
+    let clone = right.cloned(&rig, &of).await?;
+    clone.says("certificate renewed", 1).await?;
+    // The right one wakes up with a count that is behind.
+    right.signal("CONT").await?;
+    rig.condition(&of, "IdentityConflict", "lattice-manager enrol a").await?;
+    clone.says("identity locked", 1).await?;
+    right.give(&rig.token(&of).await?)?;
+    right.start_again(&[]).await?;
+    right.says("asking for a new identity", 1).await?;
+    right.says("enrolled expires", 2).await?;
+    rig.clear(&of, "IdentityConflict").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_12_an_agent_that_slept_past_the_end_comes_back_by_itself() -> Result<()> {
+    if !all() {
+        return Ok(());
+    }
+    let rig = Rig::start(&["--certificate-lifetime", "5"]).await?;
+    let of = rig.object("a").await?;
+    let mut agent = Agent::start(&rig, &of, &rig.token(&of).await?, &[]).await?;
+    agent.says("connected remote", 1).await?;
+    agent.signal("STOP").await?;
+    let own =
+        Enrolled { cluster: "a".to_owned(), chain: agent.kept("tls.crt").await?, key: agent.kept("tls.key").await? };
+    until("its certificate ends", async || {
+        rig.verdict(&own).await.ok().flatten().filter(|why| why.contains("error 45"))
+    })
+    .await?;
+    agent.signal("CONT").await?;
+    agent.says("identity recovered", 1).await?;
+    rig.hears(&of, "IdentityRecovered").await?;
+    // Wiped, it has no way back but a person's.
+    agent.wipe().await?;
+    agent.says("EnrolmentRefused", 1).await?;
+    rig.hears(&of, "JoinTokenReplay").await?;
+    agent.give(&rig.token(&of).await?)?;
+    agent.says("enrolled expires", 2).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_08_a_session_is_never_resumed_so_that_every_one_shows_its_certificate() -> Result<()> {
+    let rig = Rig::start(&[]).await?;
+    let (_, own) = rig.agent(&cluster(1)).await?;
+    let mut config = (*rig.way().await?.tls(&own)?).clone();
+    config.resumption = rustls::client::Resumption::in_memory_sessions(8);
+    config.enable_early_data = true;
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    for _ in 0..2 {
+        let tcp = tokio::net::TcpStream::connect(rig.gateway()).await?;
+        let mut stream = connector.connect("lattice-manager".try_into()?, tcp).await?;
+        // Tickets would come with the first bytes.
+        let mut bytes = [0; 64];
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut bytes)).await;
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
     Ok(())
 }

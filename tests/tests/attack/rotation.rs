@@ -1,10 +1,15 @@
-//! The rotation of the CA by the command line, while agents are away.
+//! The rotation of the CA by the command line, while agents are away; and a life of renewals with built daemons.
+//!
+//! `LATTICE_MONTHS=1` (with `LATTICE_ATTACKS=all`) makes that life a long one: 200 renewals, three rotations, sleeps past the end of the certificate, a
+//! manager that dies after every step. It takes a quarter of an hour.
 
 use anyhow::{Result, ensure};
 use lattice_tests::sandbox::binaries;
+use lattice_tests::tunnel::Enrolled;
 use tokio::process::Command;
 
-use crate::rig::{Asking, FIRST, Rig, cluster};
+use crate::agent::Agent;
+use crate::rig::{Asking, FIRST, Rig, all, cluster, until};
 
 async fn ca(rig: &Rig, args: &[&str]) -> Result<(bool, String)> {
     let kubeconfig = rig.folder().join("kubeconfig");
@@ -45,5 +50,63 @@ async fn attack_15_an_agent_that_slept_through_a_whole_rotation_comes_back() -> 
     ensure!(status == 200 && answer["caBundle"] != before.ca.as_str(), "{answer}");
     let back = asking.enrolled(&of, &answer)?;
     ensure!(rig.verdict(&back).await?.is_none(), "it is back");
+    Ok(())
+}
+
+/// Certificates that the agent has got since it enrolled.
+fn count(agent: &Agent) -> usize {
+    let said = agent.log();
+    said.matches("certificate renewed").count() + said.matches("identity recovered").count()
+}
+
+async fn gets(agent: &Agent, more: usize) -> Result<()> {
+    let wanted = count(agent) + more;
+    until("the agent gets further certificates", async || (count(agent) >= wanted).then_some(())).await
+}
+
+/// Stops the agent until its certificate has ended, and wakes it up.
+async fn sleeps(rig: &Rig, agent: &Agent) -> Result<()> {
+    agent.signal("STOP").await?;
+    let own =
+        Enrolled { cluster: "a".to_owned(), chain: agent.kept("tls.crt").await?, key: agent.kept("tls.key").await? };
+    let ended = async || {
+        rig.verdict(&own).await.ok().flatten().filter(|why| why.contains("error 45") || why.contains("error 51"))
+    };
+    until("its certificate ends", ended).await?;
+    agent.signal("CONT").await
+}
+
+#[tokio::test]
+async fn renewals_a_whole_rotation_and_dead_managers_need_nobody() -> Result<()> {
+    let long = std::env::var_os("LATTICE_MONTHS").is_some();
+    if !long && !all() {
+        return Ok(());
+    }
+    let (certificates, rotations) = if long { (200, 3) } else { (3, 1) };
+    let mut rig = Rig::start(&["--certificate-lifetime", "6"]).await?;
+    let of = rig.object("a").await?;
+    let agent = Agent::start(&rig, &of, &rig.token(&of).await?, &[]).await?;
+    agent.says("connected remote", 1).await?;
+    for rotation in 0..rotations {
+        for step in ["publish", "sign", "retire"] {
+            // Nothing but the time that Cluster API has to follow is cut short: nobody may be left behind.
+            let args: &[&str] = if step == "sign" { &["rotate", "--without-laggards"] } else { &["rotate"] };
+            let done = async || ca(&rig, args).await.ok().filter(|(fine, _)| *fine);
+            until(&format!("{step} of rotation {rotation}"), done).await?;
+            rig.kill_and_start().await?;
+            if long {
+                gets(&agent, 2).await?;
+                sleeps(&rig, &agent).await?;
+                gets(&agent, 1).await?;
+            }
+        }
+    }
+    while count(&agent) < certificates {
+        gets(&agent, 1).await?;
+    }
+    rig.condition(&of, "AgentConnected", "connected over").await?;
+    let status = rig.status(&of).await?;
+    ensure!(!status.to_string().contains("IdentityConflict"), "{status}");
+    ensure!(agent.kept("sequence").await?.parse::<usize>()? > certificates, "every certificate is counted");
     Ok(())
 }
