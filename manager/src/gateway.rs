@@ -25,7 +25,7 @@ mod tunnel;
 mod version;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lattice_protocol::clock;
@@ -136,7 +136,8 @@ impl Error {
 pub struct Gateway {
     shared: Arc<Shared>,
     stop: Stop,
-    endpoint: quinn::Endpoint,
+    /// Let go of when the gateway closes: while it lives, its port is taken.
+    endpoint: Arc<Mutex<Option<quinn::Endpoint>>>,
 }
 
 /// What the listeners' tasks share.
@@ -211,7 +212,7 @@ impl Gateway {
             gateway = %gateway_bound, bootstrap = %bootstrap_bound, proxy = %proxy_bound,
             fleet = %config.trust_domain, "gateway open"
         );
-        Ok(Self { shared, stop, endpoint })
+        Ok(Self { shared, stop, endpoint: Arc::new(Mutex::new(Some(endpoint))) })
     }
 
     /// Closes the listeners, lets running exchanges end within a short time, then cuts what is left. Agents are told to
@@ -219,8 +220,16 @@ impl Gateway {
     pub async fn shutdown(&self) {
         self.stop.drain().await;
         self.shared.sessions.close_all("the manager stops");
-        self.endpoint.close(CloseCode::Draining.number().into(), b"the manager stops");
-        self.stop.finish(self.endpoint.wait_idle()).await;
+        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(endpoint) = &endpoint {
+            endpoint.close(CloseCode::Draining.number().into(), b"the manager stops");
+        }
+        let last_words = async {
+            if let Some(endpoint) = endpoint {
+                endpoint.wait_idle().await;
+            }
+        };
+        self.stop.finish(last_words).await;
         tracing::info!("gateway closed");
     }
 

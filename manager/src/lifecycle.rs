@@ -15,6 +15,7 @@ mod effect;
 mod ensure;
 mod facts;
 pub mod graph;
+pub mod history;
 mod identity;
 pub mod infrastructure;
 mod log;

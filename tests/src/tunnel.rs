@@ -30,10 +30,14 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 /// Longest wait of a harness for its own parts.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest that a closed gateway's ports are waited for.
+const PORT_WAIT: Duration = Duration::from_secs(10);
 
 /// A gateway over an embedded parent API.
 #[derive(Debug)]
@@ -81,7 +85,15 @@ impl Parent {
     /// Stops the gateway as a planned restart does, and opens it anew on the same ports.
     pub async fn restart(&mut self) -> Result<()> {
         self.gateway.shutdown().await;
-        self.gateway = open(&self.config, &self.server).await?;
+        // Within one process the last connections hold the port until they have faded out; a process that ends lets go.
+        let begun = Instant::now();
+        self.gateway = loop {
+            match open(&self.config, &self.server).await {
+                Ok(gateway) => break gateway,
+                Err(error) if begun.elapsed() > PORT_WAIT => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        };
         Ok(())
     }
 

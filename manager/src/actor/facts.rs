@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use lattice_protocol::clock;
 
-use crate::api::{ClusterName, FINALIZER_IN_USE, InfraProvider, LatticeCluster, ProviderType};
+use crate::api::{ClusterName, FINALIZER_IN_USE, InfraProvider, LatticeCluster, Phase, ProviderType};
 use crate::gateway::Gateway;
 use crate::lifecycle::{
     AgentFacts, Catalog, Facts, NamespaceFacts, Observed, ParentFacts, Quarantine, SecretFacts, SecretsFacts, Seen,
-    mirror,
+    history, mirror,
 };
 use crate::perform::{self, KubeconfigPlan};
 use crate::store::{self, Cache, Kind, KindState, Objects, digest};
@@ -51,10 +51,20 @@ pub(super) fn gather(cluster: Arc<LatticeCluster>, name: &ClusterName, sources: 
         objects: capi_objects(cache, &kinds, &objects),
         agent: AgentFacts { locked: locked(&cluster, sources.gateway), ..sources.agent },
         catalog: sources.catalog,
+        typical: typical(cache, &cluster),
         quarantine: sources.quarantine,
         provider,
         cluster,
     }
+}
+
+/// How long a like cluster took, while it matters: all clusters are looked through for it.
+fn typical(cache: &Cache, cluster: &LatticeCluster) -> Option<SignedDuration> {
+    let phase = cluster.status.as_ref().and_then(|status| status.phase);
+    if !matches!(phase, None | Some(Phase::Pending)) {
+        return None;
+    }
+    history::typical(cluster, cache.clusters().iter().map(Arc::as_ref))
 }
 
 /// Since when and why the identity is locked.

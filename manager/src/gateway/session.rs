@@ -299,8 +299,9 @@ impl Sessions {
     }
 
     /// Closes every session because this process ends, and tells each agent when to dial again: one after the other.
+    /// None is kept: each holds the socket, and so the port that the next gateway listens on.
     pub(super) fn close_all(&self, why: &str) {
-        let live = self.lock();
+        let live = std::mem::take(&mut *self.lock());
         let apart = Duration::from_secs(1) / RETURNS_PER_SECOND;
         for (session, place) in live.sessions.values().zip(0_u32..) {
             session.close(CloseCode::Draining, &with_slot(why, apart * place));

@@ -91,6 +91,7 @@ fn pending(look: &mut Look<'_>, verdict: &Verdict) -> String {
         return "rendering the objects".to_owned();
     }
     tell_of_sizes(look);
+    operation::expect(look);
     advance(look, Phase::Provisioning, "every precondition holds, the objects can be rendered");
     "preconditions hold, provisioning begins".to_owned()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::DynamicObject;
 
 use crate::api::{FieldError, InfraProvider, LatticeCluster, Reason};
@@ -44,6 +44,8 @@ pub struct Facts {
     pub agent: AgentFacts,
     /// The component catalog, evaluated for this cluster.
     pub catalog: Arc<Catalog>,
+    /// How long the provisioning of a like cluster took; looked at only before this one begins.
+    pub typical: Option<SignedDuration>,
     /// Set when the cluster's actor failed so often that it is left alone.
     pub quarantine: Option<Quarantine>,
 }

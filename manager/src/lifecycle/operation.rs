@@ -44,6 +44,15 @@ pub(super) fn enter(look: &mut Look<'_>, name: &str) {
     }
 }
 
+/// Says when the running operation should end, if like ones tell. It counts from now: what came before was waiting for
+/// what only a person can give.
+pub(super) fn expect(look: &mut Look<'_>) {
+    let end = look.facts.typical.and_then(|typical| look.time().0.checked_add(typical).ok());
+    if let Some(operation) = running(look) {
+        operation.eta = end.map(Time);
+    }
+}
+
 /// Ends the running operation.
 pub(super) fn finish(look: &mut Look<'_>) {
     let now = look.time();

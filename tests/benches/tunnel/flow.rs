@@ -1,4 +1,5 @@
-//! Bulk and small requests: through the proxy, straight over TLS, and over bare QUIC.
+//! Bulk and small requests: through the proxy, straight over TLS, and over bare QUIC. The manager has a runtime of many
+//! threads, every other party one thread of its own, as the programs have.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -7,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
@@ -15,8 +18,8 @@ use hyper_util::rt::TokioIo;
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{self, Credentials, ServerCertificate};
 use lattice_protocol::token::TokenHash;
-use lattice_protocol::transport::{Priority, Session, Tag};
-use lattice_tests::pki::bare;
+use lattice_protocol::transport::{Priority, Session, Tag, quic};
+use lattice_tests::pki::Pki;
 use lattice_tests::tunnel::{Parent, https_stream, serve};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -121,12 +124,26 @@ async fn bulk_over(client: &mut Client, path: &str) -> Result<f64> {
     Ok(mib_per_second(bytes, began.elapsed()))
 }
 
-/// Bytes on one bare stream of a session like the tunnel's.
-async fn bulk_over_stream(from: &Session, to: &Session) -> Result<f64> {
+/// Bytes on one bare stream of a session like the tunnel's, from the agent's end.
+async fn bulk_over_stream(manager: &Session) -> Result<f64> {
     let began = Instant::now();
-    let mut out = from.open(Tag::Http, Priority::Bulk).await?;
-    let (_, mut into) = to.accept().await?.tagged().await?;
-    drop(task::spawn("bench.write", Kind::Request, async move {
+    let mut stream = manager.open(Tag::Http, Priority::Bulk).await?;
+    stream.shutdown().await?;
+    let (mut buffer, mut bytes) = (vec![0; CHUNK], 0);
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            read => bytes += read,
+        }
+    }
+    anyhow::ensure!(bytes == BULK, "{bytes} bytes");
+    Ok(mib_per_second(bytes, began.elapsed()))
+}
+
+/// Writes as many bytes on every stream that it is asked for.
+async fn write_bulk(agent: Session) {
+    while let Ok(accepted) = agent.accept().await {
+        let Ok((_, mut out)) = accepted.tagged().await else { return };
         let chunk = vec![7_u8; CHUNK];
         for _ in 0..BULK / CHUNK {
             if out.write_all(&chunk).await.is_err() {
@@ -134,16 +151,7 @@ async fn bulk_over_stream(from: &Session, to: &Session) -> Result<f64> {
             }
         }
         let _ = out.shutdown().await;
-    }));
-    let (mut buffer, mut bytes) = (vec![0; CHUNK], 0);
-    loop {
-        match into.read(&mut buffer).await? {
-            0 => break,
-            read => bytes += read,
-        }
     }
-    anyhow::ensure!(bytes == BULK, "{bytes} bytes");
-    Ok(mib_per_second(bytes, began.elapsed()))
 }
 
 /// Median and 99th percentile of small requests, microseconds.
@@ -158,57 +166,123 @@ async fn small(client: &mut Client, path: &str) -> Result<(f64, f64)> {
     Ok((took[SMALL / 2].as_secs_f64() * 1e6, took[SMALL * 99 / 100].as_secs_f64() * 1e6))
 }
 
-fn best(values: &[f64]) -> f64 {
-    values.iter().copied().fold(0.0, f64::max)
+/// The manager's end of a bare QUIC session with the tunnel's settings; the other one writes.
+async fn bare() -> Result<(Session, [quinn::Endpoint; 2])> {
+    let key = rcgen::KeyPair::generate()?;
+    let fleet: lattice_protocol::spiffe::TrustDomain = "bench.example".parse()?;
+    let pki = Pki::new(&fleet, &key)?;
+    let listener = quic::listen(SocketAddr::from(([127, 0, 0, 1], 0)), quic::server_config(pki.server)?, None)?;
+    let address = listener.local_addr()?;
+    let dialled = party(move || {
+        async move {
+            let dialler = quic::dialler(SocketAddr::from(([0, 0, 0, 0], 0)))?;
+            let session = quic::dial(&dialler, quic::client_config(pki.client)?, address).await?;
+            drop(task::spawn("bench.write", Kind::Request, write_bulk(session)));
+            Ok(dialler)
+        }
+        .boxed()
+    });
+    let accepted = async { Ok(quic::accept(listener.accept().await.context("a connection")?).await?) };
+    let (dialler, accepted) = tokio::try_join!(dialled, accepted)?;
+    Ok((accepted, [listener, dialler]))
 }
 
-fn least(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
+/// Sets one party up on a thread and a runtime of its own, as agents, APIs and clients have; it goes on from there.
+async fn party<T: Send + 'static>(
+    set_up: impl FnOnce() -> BoxFuture<'static, Result<T>> + Send + 'static,
+) -> Result<T> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    drop(std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime can be made");
+        runtime.block_on(async {
+            let _ = tell.send(set_up().await);
+            std::future::pending::<()>().await;
+        });
+    }));
+    told.await?
+}
+
+/// One client's figures of one round.
+struct Seen {
+    proxied_bulk: f64,
+    direct_bulk: f64,
+    proxied_get: (f64, f64),
+    direct_get: (f64, f64),
+}
+
+/// Where a server is, and whom to trust there.
+type Place = (SocketAddr, String);
+
+async fn look(proxy: Place, prefix: String, direct: Place) -> Result<Seen> {
+    let mut through = client(proxy.0, &proxy.1).await?;
+    let mut directly = client(direct.0, &direct.1).await?;
+    Ok(Seen {
+        proxied_bulk: bulk_over(&mut through, &format!("{prefix}/bulk")).await?,
+        direct_bulk: bulk_over(&mut directly, "/bulk").await?,
+        direct_get: small(&mut directly, "/version").await?,
+        proxied_get: small(&mut through, &format!("{prefix}/version")).await?,
+    })
+}
+
+fn most(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(0.0, f64::max)
+}
+
+fn least(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(f64::INFINITY, f64::min)
 }
 
 pub(crate) async fn run() -> Result<()> {
     let parent = Parent::start().await?;
     let own = parent.enrol(1).await?;
+    let prefix = format!("/clusters/{}", own.cluster);
     parent.gateway.register_proxy_credential(&own.cluster.parse()?, TokenHash::of(TOKEN.as_bytes()));
-    let (agent, _endpoint) = parent.way().quic(&own).await?;
-    serve(agent, plain().await?)?;
+    let child = party(|| plain().boxed()).await?;
+    let way = parent.way();
+    let _endpoint = party(move || {
+        async move {
+            let (agent, endpoint) = way.quic(&own).await?;
+            serve(agent, child)?;
+            Ok(endpoint)
+        }
+        .boxed()
+    })
+    .await?;
     parent.connected(1).await?;
     let session = parent.gateway.session(&"0b6c2d1e-9f00-4c8e-8a77-000000000001".parse()?).context("a session")?;
+    let straight = party(|| direct().boxed()).await?;
+    let (manager, _endpoints) = bare().await?;
 
-    let (straight, straight_ca) = direct().await?;
-    let mut through = client(parent.gateway.proxy_addr(), &parent.gateway.ca_pem()).await?;
-    let mut directly = client(straight, &straight_ca).await?;
-    let (manager, bare_agent, _endpoints) = bare().await?;
-    let prefix = format!("/clusters/{}", own.cluster);
-
-    let (mut proxied, mut tls, mut quinn, mut tunnel) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut seen, mut quinn, mut tunnel) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        quinn.push(bulk_over_stream(&manager, &bare_agent).await?);
-        proxied.push(bulk_over(&mut through, &format!("{prefix}/bulk")).await?);
-        tls.push(bulk_over(&mut directly, "/bulk").await?);
+        quinn.push(bulk_over_stream(&manager).await?);
         let began = Instant::now();
         let request = Request::get("/bulk").header("host", "api").body(Full::<Bytes>::default())?;
         let bytes = drain(session.open_http(request).await?.into_body()).await?;
         tunnel.push(mib_per_second(bytes, began.elapsed()));
+        let (proxy, prefix) = ((parent.gateway.proxy_addr(), parent.gateway.ca_pem()), prefix.clone());
+        let straight = straight.clone();
+        seen.push(party(move || look(proxy, prefix, straight).boxed()).await?);
     }
-    figure("quinn_bulk", best(&quinn), "MiB/s");
-    figure("tls_bulk", best(&tls), "MiB/s");
-    figure("tunnel_bulk", best(&tunnel), "MiB/s");
-    figure("proxy_bulk", best(&proxied), "MiB/s");
-    figure("tunnel_bulk_vs_quinn", best(&tunnel) / best(&quinn), "ratio");
-    figure("proxy_bulk_vs_quinn", best(&proxied) / best(&quinn), "ratio");
-    figure("proxy_bulk_vs_tls", best(&proxied) / best(&tls), "ratio");
+    let quinn = most(quinn);
+    let proxied = most(seen.iter().map(|seen| seen.proxied_bulk));
+    let tls = most(seen.iter().map(|seen| seen.direct_bulk));
+    let tunnel = most(tunnel);
+    figure("quinn_bulk", quinn, "MiB/s");
+    figure("tls_bulk", tls, "MiB/s");
+    figure("tunnel_bulk", tunnel, "MiB/s");
+    figure("proxy_bulk", proxied, "MiB/s");
+    figure("tunnel_bulk_vs_quinn", tunnel / quinn, "ratio");
+    figure("proxy_bulk_vs_quinn", proxied / quinn, "ratio");
+    figure("proxy_bulk_vs_tls", proxied / tls, "ratio");
 
-    let (mut proxied, mut straight, mut tails) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        straight.push(small(&mut directly, "/version").await?.0);
-        let (median, tail) = small(&mut through, &format!("{prefix}/version")).await?;
-        proxied.push(median);
-        tails.push(tail);
-    }
-    figure("tls_get_p50", least(&straight), "us");
-    figure("proxy_get_p50", least(&proxied), "us");
-    figure("proxy_get_p99", least(&tails), "us");
-    figure("proxy_get_p50_vs_tls", least(&proxied) / least(&straight), "ratio");
+    let proxied = least(seen.iter().map(|seen| seen.proxied_get.0));
+    let straight = least(seen.iter().map(|seen| seen.direct_get.0));
+    figure("tls_get_p50", straight, "us");
+    figure("tls_get_p99", least(seen.iter().map(|seen| seen.direct_get.1)), "us");
+    figure("proxy_get_p50", proxied, "us");
+    figure("proxy_get_p99", least(seen.iter().map(|seen| seen.proxied_get.1)), "us");
+    figure("proxy_get_p50_vs_tls", proxied / straight, "ratio");
     Ok(())
 }

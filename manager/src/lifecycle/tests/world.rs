@@ -113,6 +113,7 @@ impl World {
             objects: Observed::Known(Vec::new()),
             agent: AgentFacts::default(),
             catalog: Arc::new(catalog()),
+            typical: None,
             quarantine: None,
         };
         Self {

@@ -115,8 +115,11 @@ fn headline(name: &str, cluster: &Value, now: Timestamp) -> Line {
     let since = text(cluster, "/status/operation/startedAt").map(|at| format!(" {}", ago(at, now))).unwrap_or_default();
     let since = if is_ready(cluster) { String::new() } else { since };
     let message = text(cluster, "/status/message").unwrap_or_default();
+    let eta = text(cluster, "/status/operation/eta").and_then(|at| at.parse::<Timestamp>().ok());
+    let left = eta.map(|at| at.duration_since(now).as_secs()).filter(|left| *left > 0);
+    let left = left.map(|left| format!(", {left}s to go")).unwrap_or_default();
     Line::of(Tone::Strong, format!("{name}  "))
-        .and(tone, format!("{phase}{since}"))
+        .and(tone, format!("{phase}{since}{left}"))
         .and(Tone::Plain, format!("  {message}"))
 }
 
