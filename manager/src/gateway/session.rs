@@ -37,6 +37,10 @@ const RETIRED_MAX: usize = 2;
 /// the time is for what agents and manager say to each other first.
 const RETURNS_PER_SECOND: u32 = 250;
 
+/// When the first of them is asked back. Sooner it would meet the port that closes, be refused there, and come back by
+/// its own backoff, behind all others; later the fleet is away for longer than a restart takes.
+const RETURN_AFTER: Duration = Duration::from_secs(2);
+
 /// A connected agent. The identity is what its certificate says.
 #[derive(Debug)]
 pub struct AgentSession {
@@ -304,7 +308,7 @@ impl Sessions {
         let live = std::mem::take(&mut *self.lock());
         let apart = Duration::from_secs(1) / RETURNS_PER_SECOND;
         for (session, place) in live.sessions.values().zip(0_u32..) {
-            session.close(CloseCode::Draining, &with_slot(why, apart * place));
+            session.close(CloseCode::Draining, &with_slot(why, RETURN_AFTER + apart * place));
         }
         live.retired.values().flatten().for_each(|session| session.close(CloseCode::Draining, why));
     }
