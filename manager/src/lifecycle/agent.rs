@@ -87,9 +87,8 @@ fn lost(look: &mut Look<'_>) {
     let (at, why) = match &look.facts.agent.sighting {
         Some(sighting) => {
             let why = match &sighting.seen {
-                Seen::Lost(why) => why.clone(),
+                Seen::Lost(why) | Seen::Incompatible(why) => why.clone(),
                 Seen::HandshakeFailed(error) => format!("its last handshake failed: {error}"),
-                Seen::Incompatible(why) => why.clone(),
                 Seen::EnrolmentRefused(why) => format!("its last enrolment was refused: {why}"),
                 Seen::ManifestFetched | Seen::Enrolled => "it is starting again".to_owned(),
             };

@@ -57,6 +57,7 @@ impl Life {
             objects: Observed::Known(Vec::new()),
             agent: AgentFacts::default(),
             catalog: Arc::new(Catalog::default()),
+            typical: None,
             quarantine: None,
         };
         Self { now, state: State::default(), facts, phases: Vec::new(), gone: false }

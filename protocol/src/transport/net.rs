@@ -32,10 +32,13 @@ pub trait Network: fmt::Debug + Send + Sync {
     fn listen(&self, at: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Accept>>>;
 }
 
+/// A byte stream of a made network, and who is at its other end.
+pub type Arrival = (Pin<Box<dyn Duplex>>, SocketAddr);
+
 /// A listener of a made network.
 pub trait Accept: fmt::Debug + Send + Sync {
     /// Waits for the next stream.
-    fn accept(&self) -> BoxFuture<'_, io::Result<(Pin<Box<dyn Duplex>>, SocketAddr)>>;
+    fn accept(&self) -> BoxFuture<'_, io::Result<Arrival>>;
 }
 
 /// The network of a process. Cheap to clone.

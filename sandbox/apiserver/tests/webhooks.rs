@@ -14,6 +14,7 @@ mod webhooks {
     use kube::api::{DynamicObject, PostParams};
     use kube::{Api, Client};
     use lattice_apiserver::{ApiServer, Config};
+    use lattice_protocol::task::{self, Kind};
     use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use serde_json::{Value, json};
 
@@ -57,18 +58,18 @@ mod webhooks {
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
+        drop(task::spawn("test.webhooks", Kind::Service, async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
-                tokio::spawn(async move {
+                drop(task::spawn("test.webhook", Kind::Request, async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = hyper::service::service_fn(serve);
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
-                });
+                }));
             }
-        });
+        }));
         (address, encoded(own.cert.pem()))
     }
 

@@ -31,7 +31,7 @@ async fn attack_03_a_token_ends_and_then_it_is_as_good_as_any_wrong_one() -> Res
     let rig = Rig::start(&[]).await?;
     let (late, just) = (rig.object("late").await?, rig.object("just").await?);
     let day = JOIN_TOKEN_LIFETIME;
-    let fresh = rig.token_made(&just, day - std::time::Duration::from_secs(60)).await?;
+    let fresh = rig.token_made(&just, day.saturating_sub(std::time::Duration::from_secs(60))).await?;
     rig.enrol_soon(&just, &fresh, &Asking::new()?).await?;
     let stale = rig.token_made(&late, day + std::time::Duration::from_secs(1)).await?;
     let (status, refused) = rig.enrol(&late, &stale, &Asking::new()?).await?;

@@ -137,10 +137,10 @@ impl Secrets {
                 }
                 // Cluster API itself writes kubeadm's own tokens into its objects.
                 (Some("token:" | "client-key-data:"), Some(word)) if word.find('.') != Some(6) => {
-                    self.insert(from, word.trim_matches('"'))
+                    self.insert(from, word.trim_matches('"'));
                 }
                 (Some(word), None) if from.ends_with("/secret") || from.ends_with("/token-secret") => {
-                    self.insert(from, word)
+                    self.insert(from, word);
                 }
                 _ => {}
             }
@@ -183,7 +183,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() && !APART.contains(&name.as_str()) {
             found.extend(files(&path)?);
-        } else if path.is_file() && !name.ends_with("kubeconfig") && !name.ends_with(".json") {
+        } else if path.is_file() && !name.ends_with("kubeconfig") && path.extension() != Some("json".as_ref()) {
             found.push(path);
         }
     }

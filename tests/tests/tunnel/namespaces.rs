@@ -268,7 +268,7 @@ async fn beside_a_copy(net: &Net, pair: &mut Pair) -> Result<()> {
         took.len()
     ));
     ensure!(took.len() > 20 && median < Duration::from_millis(500), "{median:?} of {}", took.len());
-    ensure!(disconnects(pair).await? == ended, "the session goes on");
+    ensure!(disconnects(pair).await? <= ended, "the session goes on");
     net.router.run("tc qdisc del dev r0 root").await?;
     net.pass_again("ipproto udp").await
 }

@@ -23,7 +23,6 @@ const BACK: Duration = Duration::from_secs(37);
 
 /// Whether a longer run is asked for.
 fn is_long() -> bool {
-    #[expect(clippy::disallowed_methods, reason = "a longer run is asked for by the environment")]
     std::env::var_os("LATTICE_SEEDS").is_some()
 }
 

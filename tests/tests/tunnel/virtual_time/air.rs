@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use lattice_protocol::transport::net::{Accept, Duplex, Network};
+use lattice_protocol::transport::net::{Accept, Arrival, Duplex, Network};
 use quinn::{AsyncUdpSocket, UdpPoller, udp};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -133,7 +133,7 @@ impl fmt::Debug for Listening {
 }
 
 impl Accept for Listening {
-    fn accept(&self) -> BoxFuture<'_, io::Result<(Pin<Box<dyn Duplex>>, SocketAddr)>> {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Arrival>> {
         async {
             let (stream, from) = self.0.accept().await?;
             let stream: Pin<Box<dyn Duplex>> = Box::pin(stream);

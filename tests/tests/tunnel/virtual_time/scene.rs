@@ -331,7 +331,7 @@ impl Scene {
     ) -> Result<Duration> {
         loop {
             if let Some(at) = self.notes.first(from, &seen) {
-                let took = at - from;
+                let took = at.saturating_sub(from);
                 ensure!(took <= at_most, self.fail(&format!("{what} took {took:?}, more than {at_most:?}")));
                 return Ok(took);
             }

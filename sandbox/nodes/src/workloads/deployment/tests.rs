@@ -58,9 +58,8 @@ fn condition(plan: &Plan, kind: &str) -> (String, String) {
 /// Writes what a plan says into the Deployment.
 fn settle(deployment: &mut Deployment, plan: &Plan) {
     for op in &plan.ops {
-        match op {
-            Op::Status(Object::Deployment(written)) => *deployment = (**written).clone(),
-            _ => {}
+        if let Op::Status(Object::Deployment(written)) = op {
+            *deployment = (**written).clone();
         }
     }
 }
