@@ -37,7 +37,7 @@ pub use fence::{Fence, FenceKeeper};
 pub use kinds::{Kind, Kinds, Resource};
 pub use lease::{LeaseRecord, LeaseSeen};
 pub use meta::cluster_labels;
-pub use secret::{SecretData, StoredSecret};
+pub use secret::{OPAQUE, SecretData, StoredSecret};
 pub use status::STATUS_MANAGER;
 
 /// Longest wait for one answer of the API. Lower: a busy API server looks away when it is not. Higher: an effect

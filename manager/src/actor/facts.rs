@@ -173,6 +173,7 @@ fn kubeconfig_is_stale(facts: &store::SecretFacts, name: &ClusterName, gateway: 
     annotation(perform::MADE_FOR) != Some(&plan.made_for())
         || annotation(perform::VALUE_DIGEST) != facts.digests.get("value")
         || annotation(perform::CREDENTIAL_HASH).is_none()
+        || perform::credential_is_old(&facts.metadata, clock::now())
 }
 
 fn copy_is_stale(facts: &store::SecretFacts, cache: &Cache, provider: Option<&InfraProvider>) -> bool {

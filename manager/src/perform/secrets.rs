@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::GroupVersionKind;
+use lattice_protocol::clock;
 use lattice_protocol::token::{JoinToken, TokenHash};
 use serde_json::json;
 
@@ -11,7 +15,7 @@ use super::provider::credentials_name;
 use super::{Error, Performer, Subject};
 use crate::api::ClusterName;
 use crate::gateway::{Gateway, TokenStanding};
-use crate::store::{SecretData, StoredSecret, cluster_labels, digest};
+use crate::store::{OPAQUE, SecretData, StoredSecret, cluster_labels, digest};
 
 /// Annotation of the kubeconfig Secret: hash of its bearer token, which the proxy compares.
 pub const CREDENTIAL_HASH: &str = "lattice.dev/credential-hash";
@@ -19,6 +23,13 @@ pub const CREDENTIAL_HASH: &str = "lattice.dev/credential-hash";
 pub const VALUE_DIGEST: &str = "lattice.dev/value-digest";
 /// Annotation of the kubeconfig Secret: digest of the address and CA that it was made for.
 pub const MADE_FOR: &str = "lattice.dev/made-for";
+
+/// Annotation of the kubeconfig Secret: when its bearer token was made.
+const ISSUED_AT: &str = "lattice.dev/issued-at";
+
+/// Longest life of Cluster API's bearer token; each is replaced in the last tenth of it, at a time of its own. Lower: each
+/// replacement costs Cluster API two seconds of an unavailable control plane; higher: a copy that got out works longer.
+const CREDENTIAL_LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Bytes of the bearer token that Cluster API gets.
 const CREDENTIAL_BYTES: usize = 32;
@@ -124,8 +135,16 @@ impl Performer {
     pub(super) async fn ensure_kubeconfig(&self, subject: &Subject) -> Result<(), Error> {
         let plan = KubeconfigPlan::new(&self.gateway, &subject.name).ok_or(Error::NoAddress)?;
         let name = kubeconfig_name(&subject.name);
-        let stored = self.own_secret(subject, &name).await?;
-        if let Some(hash) = stored.as_ref().and_then(|secret| credential_in_force(secret, &plan)) {
+        let now = clock::now();
+        let mut stored = self.own_secret(subject, &name).await?;
+        if let Some(foreign) = stored.take_if(|secret| secret.kind != OPAQUE) {
+            // Cluster API writes one of its own type when ours is gone, and the API lets nobody change a type. Its leads
+            // straight to a cluster that cannot be reached so.
+            tracing::warn!(cluster.name = %subject.name, kind = foreign.kind, "a kubeconfig Secret of another type is replaced");
+            let secrets = self.store.resource(&secret_kind(), Some(&subject.name.namespace()));
+            self.store.delete(&secrets, &name, foreign.metadata.uid.as_deref()).await?;
+        }
+        if let Some(hash) = stored.as_ref().and_then(|secret| credential_in_force(secret, &plan, now)) {
             self.gateway.register_proxy_credential(&subject.name, hash);
             self.gateway.note_kubeconfig(&subject.name, &plan.ca_pem);
             return Ok(());
@@ -137,6 +156,7 @@ impl Performer {
             (CREDENTIAL_HASH.to_owned(), hash.to_hex()),
             (VALUE_DIGEST.to_owned(), digest(&value)),
             (MADE_FOR.to_owned(), plan.made_for()),
+            (ISSUED_AT.to_owned(), clock::to_seconds(now).to_string()),
         ]);
         // The proxy knows the credential first: Cluster API may use it the moment that it is written. The one before is
         // taken a little longer, so that nobody is refused who cannot read the new one yet.
@@ -150,7 +170,7 @@ impl Performer {
     /// Deletes the Secrets that were made for the cluster.
     pub(super) async fn delete_secrets(&self, subject: &Subject) -> Result<(), Error> {
         let namespace = subject.name.namespace();
-        let secret = self.store.resource(&kube::core::GroupVersionKind::gvk("", "v1", "Secret"), Some(&namespace));
+        let secret = self.store.resource(&secret_kind(), Some(&namespace));
         for name in [enrolment_name(&subject.name), kubeconfig_name(&subject.name), credentials_name(&subject.cluster)]
         {
             if self.own_secret(subject, &name).await?.is_some() {
@@ -185,13 +205,29 @@ impl Performer {
     }
 }
 
-/// The hash of the credential in a kubeconfig Secret, if the Secret is as we wrote it and leads where it should.
-fn credential_in_force(secret: &StoredSecret, plan: &KubeconfigPlan) -> Option<TokenHash> {
+/// Whether the bearer token of a kubeconfig Secret has lived long enough.
+pub fn credential_is_old(metadata: &ObjectMeta, now: Timestamp) -> bool {
+    let annotation = |key| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
+    let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let Some(issued) = annotation(ISSUED_AT).and_then(|text| text.parse().ok()).or(created) else { return false };
+    // Up to a tenth earlier, by the token's own chance: a thousand that were made in one hour do not end in one.
+    let chance = annotation(CREDENTIAL_HASH).and_then(|hash| u8::from_str_radix(hash.get(..2)?, 16).ok());
+    let earlier = CREDENTIAL_LIFETIME / 10 / 256 * i32::from(chance.unwrap_or_default());
+    now.duration_since(issued) >= CREDENTIAL_LIFETIME - earlier
+}
+
+fn secret_kind() -> GroupVersionKind {
+    GroupVersionKind::gvk("", "v1", "Secret")
+}
+
+/// The hash of the credential in a kubeconfig Secret, if the Secret is as we wrote it, leads where it should, and is not
+/// too old.
+fn credential_in_force(secret: &StoredSecret, plan: &KubeconfigPlan, now: Timestamp) -> Option<TokenHash> {
     let annotations = secret.metadata.annotations.as_ref()?;
     let value = secret.data.text(KUBECONFIG_KEY)?;
     let as_written = annotations.get(VALUE_DIGEST) == Some(&digest(value.as_bytes()));
     let leads_here = annotations.get(MADE_FOR) == Some(&plan.made_for());
-    if !as_written || !leads_here {
+    if !as_written || !leads_here || credential_is_old(&secret.metadata, now) {
         return None;
     }
     TokenHash::from_hex(annotations.get(CREDENTIAL_HASH)?).ok()
@@ -200,7 +236,6 @@ fn credential_in_force(secret: &StoredSecret, plan: &KubeconfigPlan) -> Option<T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
     fn plan() -> KubeconfigPlan {
         KubeconfigPlan { server: "https://parent:6443/clusters/backend".into(), ca_pem: "PEM".into() }
@@ -215,12 +250,29 @@ mod tests {
         StoredSecret {
             metadata: ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() },
             data: SecretData::new(BTreeMap::from([("value".to_owned(), value.as_bytes().to_vec())])),
+            kind: OPAQUE.to_owned(),
         }
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().expect("a time")
+    }
+
+    #[test]
+    fn a_token_is_replaced_in_the_last_tenth_of_its_life() {
+        let aged = |days: i64, hash: &str| {
+            let issued = (now() - SignedDuration::from_hours(24 * days)).to_string();
+            let annotations = [(ISSUED_AT.to_owned(), issued), (CREDENTIAL_HASH.to_owned(), hash.to_owned())];
+            credential_is_old(&ObjectMeta { annotations: Some(annotations.into()), ..ObjectMeta::default() }, now())
+        };
+        assert_eq!([aged(26, "ff00"), aged(28, "ff00"), aged(30, "ff00")], [false, true, true]);
+        assert_eq!([aged(28, "0000"), aged(30, "0000")], [false, true]);
+        assert!(!credential_is_old(&ObjectMeta::default(), now()), "one of unknown age stays");
     }
 
     #[test]
     fn a_kubeconfig_of_ours_keeps_its_credential_across_restarts() {
-        let hash = credential_in_force(&stored("text", &plan()), &plan()).expect("in force");
+        let hash = credential_in_force(&stored("text", &plan()), &plan(), now()).expect("in force");
         assert_eq!(hash.to_hex(), TokenHash::of(b"credential").to_hex());
     }
 
@@ -228,9 +280,9 @@ mod tests {
     fn an_edited_kubeconfig_and_one_for_another_address_are_replaced() {
         let mut edited = stored("text", &plan());
         edited.data = SecretData::new(BTreeMap::from([("value".to_owned(), b"other".to_vec())]));
-        assert!(credential_in_force(&edited, &plan()).is_none());
+        assert!(credential_in_force(&edited, &plan(), now()).is_none());
         let moved = KubeconfigPlan { server: "https://elsewhere:6443/clusters/backend".into(), ..plan() };
-        assert!(credential_in_force(&stored("text", &plan()), &moved).is_none());
+        assert!(credential_in_force(&stored("text", &plan()), &moved, now()).is_none());
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde_json::json;
 
 use super::{Error, FIELD_MANAGER, Store};
 
+/// Type of every Secret that we write.
+pub const OPAQUE: &str = "Opaque";
+
 /// The values of a Secret. Its `Debug` says which keys there are, not what they hold.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretData(BTreeMap<String, Vec<u8>>);
@@ -49,6 +52,8 @@ pub struct StoredSecret {
     pub metadata: ObjectMeta,
     /// The values.
     pub data: SecretData,
+    /// Its type, which the API lets nobody change.
+    pub kind: String,
 }
 
 impl Store {
@@ -58,6 +63,7 @@ impl Store {
         let secret = self.call("read", &format!("Secret {namespace}/{name}"), api.get_opt(name)).await?;
         Ok(secret.map(|secret| StoredSecret {
             metadata: secret.metadata,
+            kind: secret.type_.unwrap_or_else(|| OPAQUE.to_owned()),
             data: SecretData(
                 secret.data.unwrap_or_default().into_iter().map(|(key, ByteString(value))| (key, value)).collect(),
             ),
@@ -85,7 +91,7 @@ impl Store {
                 annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
                 ..ObjectMeta::default()
             },
-            type_: Some("Opaque".to_owned()),
+            type_: Some(OPAQUE.to_owned()),
             data: Some(data.0.iter().map(|(key, value)| (key.clone(), ByteString(value.clone()))).collect()),
             ..Secret::default()
         };
