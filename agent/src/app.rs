@@ -9,6 +9,7 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use lattice_protocol::clock;
+use lattice_protocol::ending::Ending;
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::telemetry::{self, Exporter, Fallback, Telemetry};
 use lattice_protocol::transport::{Incoming, Net};
@@ -152,6 +153,7 @@ pub async fn build(
     until(end, "apply.load", async move { engine.load().await });
     until(end, "observe.kinds", follow_kinds(client.clone(), api.clone(), link.subscribe()));
 
+    let ending = Ending { drain: stop.clone(), cut: end.clone() };
     Ok(Dialler {
         endpoints: options.endpoints.clone(),
         renewed: wallet.present(),
@@ -160,7 +162,7 @@ pub async fn build(
         net: Net::System,
         draws: Draws::default(),
         quic_again: Duration::from_secs(options.quic_again_seconds),
-        acceptor: Acceptor::new(grpc, Proxy::new(client)),
+        acceptor: Acceptor::new(grpc, Proxy::new(client).ending(ending)),
         notices,
         link,
         stop: stop.clone(),

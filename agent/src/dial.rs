@@ -272,10 +272,15 @@ impl Machine {
         self.fail(Failure::ConnectionLost(closed.to_string()), wait_after(&closed, &self.dialler.draws)).await
     }
 
-    /// Takes no more streams, and lets open ones finish.
+    /// Lets open exchanges finish. New ones are told that the agent restarts: without an answer their callers would hang.
     async fn drain(&mut self, session: Session, open: Exchanges) -> State {
-        if tokio::time::timeout(DRAIN_TIMEOUT, open.idle()).await.is_err() {
-            tracing::debug!("open exchanges are cut");
+        let acceptor = self.dialler.acceptor.clone();
+        tokio::select! {
+            biased;
+            drained = tokio::time::timeout(DRAIN_TIMEOUT, open.idle()) => if drained.is_err() {
+                tracing::debug!("open exchanges are cut");
+            },
+            () = acceptor.accept(&session, &open) => {}
         }
         session.close(CloseCode::Draining, "the agent stops");
         // Lets the close leave; the process may end right after this.

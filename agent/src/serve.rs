@@ -72,7 +72,7 @@ pub struct Acceptor {
     proxy: Proxy,
 }
 
-/// The exchanges that are open on one session.
+/// The exchanges that are open on one session, upgraded connections included.
 #[derive(Clone, Debug)]
 pub struct Exchanges(TaskTracker);
 
@@ -105,9 +105,10 @@ impl Acceptor {
     pub async fn accept(&self, session: &Session, open: &Exchanges) {
         while let Ok(accepted) = session.accept().await {
             let (grpc, proxy, session) = (self.grpc.clone(), self.proxy.clone(), session.clone());
+            let upgraded = open.0.token();
             let serve = async move {
                 if let Some(stream) = route(accepted, &grpc, &session).await {
-                    proxy.serve(stream).await;
+                    proxy.serve(stream, upgraded).await;
                 }
             };
             task::spawn("serve.stream", Kind::Request, open.0.track_future(serve));

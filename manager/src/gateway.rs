@@ -53,6 +53,7 @@ use self::session::Sessions;
 use self::stop::Stop;
 use self::throttle::Throttle;
 use crate::metrics::Metrics;
+use crate::store::Cache;
 use crate::store::access::Reviewer;
 use crate::store::ca::{self, Authorities};
 use crate::store::identity::{self as identities, IdentityStore};
@@ -92,6 +93,8 @@ pub struct GatewayParts {
     pub metrics: Metrics,
     /// The network that the tunnel's port is in.
     pub net: Net,
+    /// Knows which clusters there are.
+    pub cache: Cache,
 }
 
 /// Why the gateway did not start or do something.
@@ -158,6 +161,7 @@ struct Shared {
     attempts: Throttle,
     addresses: Addresses,
     version: String,
+    cache: Cache,
 }
 
 impl Gateway {
@@ -198,6 +202,7 @@ impl Gateway {
             kubeconfigs: Kubeconfigs::default(),
             vault,
             version: config.version,
+            cache: parts.cache,
         });
 
         let stop = Stop::new();

@@ -25,7 +25,8 @@ pub use error::{Error, chain};
 pub use manifest::Manifests;
 pub use provider::{credentials_name, secret_of};
 pub use secrets::{
-    CREDENTIAL_HASH, KubeconfigPlan, MADE_FOR, VALUE_DIGEST, enrolment_name, enrolment_values, kubeconfig_name,
+    CREDENTIAL_HASH, KubeconfigPlan, MADE_FOR, VALUE_DIGEST, credential_is_old, enrolment_name, enrolment_values,
+    kubeconfig_name,
 };
 
 use crate::api::{ClusterName, ClusterUid, InfraProvider, LatticeCluster};

@@ -3,7 +3,9 @@
 //!
 //! Nothing here knows what a cluster needs or how it is made; that is the manager's.
 
+pub mod claims;
 pub mod clock;
+pub mod ending;
 pub mod ids;
 pub mod limits;
 pub mod reason;

@@ -18,9 +18,9 @@ use lattice_manager::gateway::{
     AgentManifests, Gateway, GatewayConfig, GatewayParts, ManifestError, ManifestRequest, TokenStanding, TunnelEvent,
 };
 use lattice_manager::metrics::Metrics;
-use lattice_manager::store::Fence;
 use lattice_manager::store::access::KubeReviewer;
 use lattice_manager::store::vault::KubeVault;
+use lattice_manager::store::{Cache, Fence};
 use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::spiffe::TrustDomain;
 use lattice_protocol::task::{self, Kind};
@@ -203,6 +203,7 @@ fn parts(server: &Arc<ApiServer>, net: Net, events: mpsc::Sender<TunnelEvent>) -
         reviewer: Arc::new(KubeReviewer::new(server.client())),
         metrics: Metrics::new(),
         net,
+        cache: Cache::default(),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::parent::{Parent, UID};
 
 pub(crate) struct Child {
-    _server: Arc<ApiServer>,
+    pub(crate) server: Arc<ApiServer>,
     pub(crate) client: kube::Client,
     serving: Serving,
     folder: tempfile::TempDir,
@@ -62,7 +62,7 @@ impl Child {
         put(&format!("{account}/token"), &server.service_account_token("lattice-system", "lattice-agent").unwrap());
         put("etc/lattice/enrol/ca.crt", &parent.ca_pem);
         put("etc/lattice/enrol/token", &parent.token.expose());
-        Self { _server: server, client, serving, folder }
+        Self { server, client, serving, folder }
     }
 
     pub(crate) fn folder(&self) -> &Path {

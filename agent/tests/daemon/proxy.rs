@@ -143,3 +143,43 @@ async fn an_api_server_that_is_away_is_said_so_at_once() {
     let answer = within("an answer", http_exchange(&session, request("/api").body(empty).unwrap())).await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
 }
+
+#[tokio::test]
+async fn a_persons_request_that_lost_its_user_is_refused_and_not_sent_as_the_agent() {
+    let session = proxied(api().await).await;
+    let ask = async |lines: &[(&str, &str)]| {
+        let request = lines.iter().fold(request("/api"), |request, (name, value)| request.header(*name, *value));
+        let answer = http_exchange(&session, request.body(Full::<Bytes>::default()).unwrap());
+        let (head, body) = within("an answer", answer).await.unwrap().into_parts();
+        let told: serde_json::Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+        (head.status.as_u16(), told)
+    };
+    let person = ("lattice-acts-as", "user");
+    let (code, seen) = ask(&[person, ("impersonate-user", "ann")]).await;
+    assert_eq!((code, seen["as"].as_str()), (200, Some("ann")));
+    assert!(!seen["headers"].to_string().contains("lattice"), "{seen}");
+    for lines in [
+        &[person][..],
+        &[person, ("impersonate-group", "system:masters")],
+        &[person, ("impersonate-user", "ann"), ("connection", "impersonate-user")],
+        &[person, ("impersonate-user", "ann"), ("impersonate-user", "root")],
+        &[("lattice-acts-as", "agent"), ("impersonate-user", "ann")],
+    ] {
+        let (code, told) = ask(lines).await;
+        assert_eq!((code, told["reason"].as_str()), (403, Some("Forbidden")), "{lines:?}");
+    }
+    let (code, seen) = ask(&[("lattice-acts-as", "agent")]).await;
+    assert_eq!((code, seen["as"].as_str()), (200, None), "Cluster API's requests go as the agent");
+}
+
+#[tokio::test]
+async fn a_path_is_the_api_servers_to_understand() {
+    let session = proxied(api().await).await;
+    for path in ["//api", "/api/../x", "/a%2Fb/%2e%2e/c", "/a/./b?x=//y&z=%20", "/", "/?timeout=5s", "/a;b=c@d:e"] {
+        let asked = request(path).body(Full::<Bytes>::default()).unwrap();
+        let answer = within("an answer", http_exchange(&session, asked)).await.unwrap();
+        let seen: serde_json::Value =
+            serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap();
+        assert_eq!(seen["uri"], path);
+    }
+}

@@ -7,6 +7,7 @@ use futures::StreamExt;
 use http_body_util::{BodyExt, Empty};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+use lattice_apiserver::{Effect, Fault};
 use lattice_protocol::transport::{CloseCode, Priority, Session, grpc_channel, http_exchange};
 use lattice_protocol::v1::health_client::HealthClient;
 use lattice_protocol::v1::{HealthReport, WatchHealthRequest};
@@ -148,4 +149,45 @@ async fn a_refused_agent_says_so_on_the_child_and_tries_again() {
     assert!(note.contains("TokenUnknown"), "{note}");
     std::fs::write(&token, &*parent.token.expose()).unwrap();
     within("a session", parent.session()).await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_api_arrives_once_and_unchanged() {
+    let parent = Parent::start().await;
+    let child = Child::start(&parent).await;
+    let _agent = child.agent(&parent);
+    let session = within("a session", parent.session()).await;
+    let faults = child.server.faults();
+    for code in [429, 503] {
+        for (verb, method) in [("get", "GET"), ("create", "POST")] {
+            // It strikes one request: whoever asked a second time would be let through.
+            let refuse = Effect::Refuse { code, retry_after_seconds: Some(7) };
+            let kind = "configmaps".to_owned();
+            faults.add(Fault { verb: verb.to_owned(), kind, times: Some(1), ..Fault::new(refuse) });
+            let path = "/api/v1/namespaces/default/configmaps";
+            let path = if verb == "get" { format!("{path}/mine") } else { path.to_owned() };
+            let request = http::Request::builder().method(method).uri(path).header("host", "child");
+            let body = http_body_util::Full::from(r#"{"metadata":{"name":"mine"}}"#);
+            let answer = within("an answer", http_exchange(&session, request.body(body).unwrap())).await.unwrap();
+            assert_eq!(answer.status().as_u16(), code, "{verb}");
+            assert_eq!(answer.headers()["retry-after"], "7");
+            let told = answer.into_body().collect().await.unwrap().to_bytes();
+            let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+            assert_eq!((told["kind"].as_str(), told["code"].as_u64()), (Some("Status"), Some(u64::from(code))));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_ends_its_watches_and_tells_others_to_ask_again() {
+    let parent = Parent::start().await;
+    let child = Child::start(&parent).await;
+    let agent = child.agent(&parent);
+    let session = within("a session", parent.session()).await;
+    let request =
+        http::Request::get("/api/v1/nodes?watch=1").header("host", "child").body(Empty::<bytes::Bytes>::new()).unwrap();
+    let watch = within("the watch", http_exchange(&session, request)).await.unwrap();
+    let reading = async { within("the watch's end", watch.into_body().collect()).await };
+    let (read, ()) = tokio::join!(reading, agent.stop());
+    assert!(read.is_ok(), "an end, not a break: {read:?}");
 }

@@ -202,6 +202,7 @@ async fn open_gateway(
             reviewer: Arc::new(KubeReviewer::new(parts.client.clone())),
             metrics: parts.metrics.clone(),
             net: Net::System,
+            cache: cache.clone(),
         };
         let opened = tokio::select! {
             biased;

@@ -18,10 +18,16 @@ use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Place};
 use super::hint;
 use super::stop::Stop;
+
+mod held;
+
+pub(super) use self::held::Endless;
+use self::held::Held;
 
 /// Connections that a listener holds at once; more are closed unheard.
 const CONNECTIONS_MAX: usize = 4096;
@@ -35,6 +41,9 @@ const H2_STREAMS_MAX: u32 = 250;
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long its answer may take.
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection may take, in a drain, to send what is left when its last answer has an end. Lower cuts slow
+/// readers short; higher lets one that does not read hold up the stop.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Pause after a failed accept: usually the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,7 +55,7 @@ pub(super) struct ClientCertificates(pub(super) Arc<Vec<CertificateDer<'static>>
 /// Answers requests of one listener.
 pub(super) trait Answer: Clone + Send + Sync + 'static {
     /// The answers' body.
-    type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
+    type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static;
 
     /// Answers one request from `from`.
     fn answer(&self, request: Request<Incoming>, from: SocketAddr)
@@ -110,12 +119,14 @@ async fn connection(
     };
     drop(handshake);
     let shown = stream.get_ref().1.peer_certificates().map(|chain| ClientCertificates(Arc::new(chain.to_vec())));
+    let open = TaskTracker::new();
+    let counted = open.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let answer = answer.clone();
+        let (answer, open) = (answer.clone(), counted.token());
         if let Some(shown) = &shown {
             request.extensions_mut().insert(shown.clone());
         }
-        async move { Ok::<_, Infallible>(answer.answer(request, from).await) }
+        async move { Ok::<_, Infallible>(Held::wrap(answer.answer(request, from).await, open)) }
     });
     let builder = builder();
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -124,7 +135,17 @@ async fn connection(
         ended = serving.as_mut() => ended,
         () = stop.drain.cancelled() => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            open.close();
+            let done = async {
+                open.wait().await;
+                tokio::time::sleep(LAST_WORDS).await;
+            };
+            tokio::select! {
+                biased;
+                ended = serving.as_mut() => ended,
+                // A client that does not read, or does not hang up.
+                () = done => return,
+            }
         }
     };
     if let Err(error) = ended {

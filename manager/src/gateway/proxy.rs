@@ -23,9 +23,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Limited;
 use hyper::body::{Body as _, Incoming};
+use lattice_protocol::ending::{self, EndingBody};
 use lattice_protocol::ids::ClusterName;
 use lattice_protocol::limits::{REQUEST_BODY_BYTES_MAX, RESPONSE_HEAD_TIMEOUT};
 use lattice_protocol::transport::{self, ExchangeBody, PendingUpgrade};
@@ -52,11 +53,14 @@ const GROUP: &str = "lattice.dev";
 
 /// Answers the proxy's port.
 #[derive(Clone)]
-struct Proxy(Arc<Shared>);
+struct Proxy {
+    shared: Arc<Shared>,
+    stop: Stop,
+}
 
 /// Serves the proxy until `stop` asks to drain.
 pub(super) fn serve(stop: &Stop, listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Shared>) {
-    https::serve(stop, "gateway.proxy", listener, tls, Proxy(shared));
+    https::serve(stop, "gateway.proxy", listener, tls, Proxy { shared, stop: stop.clone() });
 }
 
 impl https::Answer for Proxy {
@@ -66,20 +70,23 @@ impl https::Answer for Proxy {
         let Some(Target { cluster, path_and_query }) = path::target(request.uri()) else {
             return status::response(&Problem::NoCluster, false);
         };
-        let metrics = self.0.metrics.clone();
+        let metrics = self.shared.metrics.clone();
         let mut audit = Audit::new(metrics, cluster.clone(), request.method().clone(), path_and_query.path());
+        let endless = ending::has_no_end(request.method(), &Uri::from(path_and_query.clone()));
         let mut waits = false;
         let answered = async {
             let caller = self.caller(&cluster, &request, &mut audit).await?;
-            audit.by(&caller);
             waits = matches!(caller, Caller::Person { .. });
+            if self.stop.drain.is_cancelled() {
+                return Err(Problem::Stopping);
+            }
             let session = self.session(&cluster)?;
-            let place = self.0.places.take(&session, &caller)?;
+            let place = self.shared.places.take(&session, &caller)?;
             Ok((send(&session, &caller, request, path_and_query).await?, session, place))
         };
         let answered: Result<_, Problem> = answered.await;
         let problem = match answered {
-            Ok((sent, session, place)) => match answer(&session, sent, place, audit) {
+            Ok((sent, session, place)) => match self.answer(&session, sent, endless, place, audit) {
                 Ok(response) => return response,
                 Err(refused) => {
                     let (problem, told) = *refused;
@@ -98,7 +105,7 @@ impl https::Answer for Proxy {
 
 impl Proxy {
     fn session(&self, cluster: &ClusterName) -> Result<Arc<AgentSession>, Problem> {
-        self.0.sessions.by_name(cluster).ok_or_else(|| Problem::AgentAway(cluster.clone()))
+        self.shared.sessions.by_name(cluster).ok_or_else(|| Problem::AgentAway(cluster.clone()))
     }
 
     /// Who asks, and in whose name; refused unless the parent lets them.
@@ -109,11 +116,13 @@ impl Proxy {
         audit: &mut Audit,
     ) -> Result<Caller, Problem> {
         let token = bearer(request.headers());
-        let standing = token.map(|token| self.0.credentials.standing(cluster, token));
+        let token = token.as_deref();
+        let standing = token.map(|token| self.shared.credentials.standing(cluster, token));
         if standing == Some(Standing::Registered) {
+            audit.asked_by_cluster_api();
             return Ok(Caller::ClusterApi);
         }
-        let people = &self.0.people;
+        let people = &self.shared.people;
         let shown = request.extensions().get::<https::ClientCertificates>();
         let mut who = match shown {
             Some(shown) => people.by_certificate(&shown.0).await?,
@@ -125,10 +134,13 @@ impl Proxy {
         match (who, standing) {
             (Some(who), _) => {
                 audit.asked_by(&who.name);
-                self.person(cluster, who, request).await
+                self.person(cluster, who, request, audit).await
             }
-            // It may be Cluster API's, whose credential is not registered yet: "not now", never "wrong".
-            (None, Some(Standing::Unknown)) => Err(Problem::AgentAway(cluster.clone())),
+            // It may be Cluster API's, whose credential is not registered yet: "not now", never "wrong". Not of a cluster
+            // that does not exist: who has no credential must not find out by this which ones do.
+            (None, Some(Standing::Unknown)) if !self.shared.cache.lacks_cluster(cluster.as_str()) => {
+                Err(Problem::AgentAway(cluster.clone()))
+            }
             (None, Some(_)) => Err(Problem::WrongCredential),
             (None, None) if shown.is_some() => Err(Problem::WrongCredential),
             (None, None) => Err(Problem::NoCredential),
@@ -140,8 +152,9 @@ impl Proxy {
         cluster: &ClusterName,
         who: Arc<User>,
         request: &Request<Incoming>,
+        audit: &mut Audit,
     ) -> Result<Caller, Problem> {
-        let people = &self.0.people;
+        let people = &self.shared.people;
         let verb = verb(request);
         let right = Right {
             verb,
@@ -156,8 +169,10 @@ impl Proxy {
         }
         let Some(acts_as) = claims::asked(request.headers())? else {
             let acts_as = claims::own_name(&who)?;
+            audit.acts_as(&acts_as);
             return Ok(Caller::Person { who, acts_as });
         };
+        audit.acts_as(&acts_as);
         for right in claims::rights(&acts_as) {
             let whom = format!("{} {:?}", right.resource, right.name);
             if !people.allows(&who, right).await? {
@@ -165,6 +180,38 @@ impl Proxy {
             }
         }
         Ok(Caller::Person { who, acts_as })
+    }
+
+    /// The agent's answer on its way to the caller, or both connections joined.
+    fn answer(
+        &self,
+        session: &AgentSession,
+        (mut response, upgrade): Sent,
+        endless: bool,
+        place: Place,
+        mut audit: Audit,
+    ) -> Result<Response<ProxyBody>, Box<(Problem, Audit)>> {
+        let code = response.status();
+        audit.answered(code);
+        if code == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(upgrade) = upgrade else {
+                return Err(Box::new((Problem::Unasked(session.name().clone()), audit)));
+            };
+            let held = self.stop.hold();
+            upgrade.join(&mut response, self.stop.ending(), move |received, sent| {
+                audit.carried(received, sent);
+                drop((audit, place, held));
+            });
+            return Ok(response.map(|_| ProxyBody::text(Bytes::new())));
+        }
+        let response = EndingBody::wrap(response, endless, &self.stop.ending());
+        let (mut head, body) = response.into_parts();
+        headers::clean_response(&mut head.headers);
+        head.version = http::Version::default();
+        if body.is_endless() {
+            head.extensions.insert(https::Endless);
+        }
+        Ok(Response::from_parts(head, ProxyBody::exchange(body, place, audit)))
     }
 }
 
@@ -190,7 +237,8 @@ async fn send(
     mut request: Request<Incoming>,
     path_and_query: http::uri::PathAndQuery,
 ) -> Result<Sent, Problem> {
-    let upgrade = PendingUpgrade::take(&mut request);
+    // Any other protocol is not spoken here, and a server may leave a wish to upgrade unheard.
+    let upgrade = if headers::upgrades(request.headers()) { PendingUpgrade::take(&mut request) } else { None };
     let (mut head, body) = request.into_parts();
     if body.size_hint().lower() > REQUEST_BODY_BYTES_MAX as u64 {
         return Err(Problem::TooLarge);
@@ -211,29 +259,6 @@ async fn send(
         .map_err(|_| Problem::Silent(session.name().clone()))?
         .map_err(|error| failed(session, &error))?;
     Ok((response, upgrade))
-}
-
-/// The agent's answer on its way to the caller, or both connections joined.
-fn answer(
-    session: &AgentSession,
-    (mut response, upgrade): Sent,
-    place: Place,
-    mut audit: Audit,
-) -> Result<Response<ProxyBody>, Box<(Problem, Audit)>> {
-    let code = response.status();
-    audit.answered(code);
-    if code == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(upgrade) = upgrade else { return Err(Box::new((Problem::Unasked(session.name().clone()), audit))) };
-        upgrade.join(&mut response, move |received, sent| {
-            audit.carried(received, sent);
-            drop((audit, place));
-        });
-        return Ok(response.map(|_| ProxyBody::text(Bytes::new())));
-    }
-    let (mut head, body) = response.into_parts();
-    headers::clean_response(&mut head.headers);
-    head.version = http::Version::default();
-    Ok(Response::from_parts(head, ProxyBody::exchange(body, place, audit)))
 }
 
 fn failed(session: &AgentSession, error: &transport::Error) -> Problem {

@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
+use lattice_protocol::ending::Ending;
 use lattice_protocol::limits::DRAIN_TIMEOUT;
 use lattice_protocol::task::{self, Kind};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Longest that the last packets of closed connections are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -48,6 +50,16 @@ impl Stop {
         future: impl Future<Output = ()> + Send + 'static,
     ) {
         drop(task::spawn(name, kind, self.sessions.track_future(until(self.cut.clone(), future))));
+    }
+
+    /// Has the drain wait, in its bounds, for something that is no task of ours, until this is dropped.
+    pub(super) fn hold(&self) -> TaskTrackerToken {
+        self.tasks.token()
+    }
+
+    /// The two acts, for exchanges.
+    pub(super) fn ending(&self) -> Ending {
+        Ending { drain: self.drain.clone(), cut: self.cut.clone() }
     }
 
     /// Asks everybody to end, waits a while.

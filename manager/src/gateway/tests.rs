@@ -1,8 +1,10 @@
 //! The whole of it over loopback: enrol, connect, call, proxy; and everybody who is turned away.
 
+mod draining;
 mod enrolment;
 mod people;
 mod proxying;
 mod rotation;
 mod sessions;
+mod wire;
 mod world;

@@ -105,6 +105,13 @@ impl Cache {
         self.read().clusters.get(name).cloned()
     }
 
+    /// Whether it is known that there is no such cluster.
+    pub fn lacks_cluster(&self, name: &str) -> bool {
+        let inner = self.read();
+        let state = inner.kinds.get(&Kind::new("lattice.dev", "LatticeCluster"));
+        state == Some(&KindState::Synced) && !inner.clusters.contains_key(name)
+    }
+
     /// Every cluster.
     pub fn clusters(&self) -> Vec<Arc<LatticeCluster>> {
         self.read().clusters.values().cloned().collect()

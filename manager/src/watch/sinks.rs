@@ -78,6 +78,7 @@ impl Sink<LatticeCluster> for ClusterSink {
                 self.delete((*cluster).clone());
             }
         }
+        self.cache.set_kind(&Kind::new("lattice.dev", "LatticeCluster"), KindState::Synced);
     }
 }
 

@@ -15,6 +15,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
+use crate::ending::Ending;
 use crate::limits::STREAMS_INITIAL;
 use crate::task::{self, Kind};
 use crate::tls::pki::Pki;
@@ -318,7 +319,7 @@ async fn an_upgraded_exchange_carries_bytes_both_ways_through_two_proxies() {
                     let mut sent = Request::get("/exec").header("host", "test").body(Text::default()).unwrap();
                     pending.say(sent.headers_mut());
                     let mut response = http_exchange(&manager, sent).await.unwrap();
-                    assert!(pending.join(&mut response, |_, _| {}));
+                    assert!(pending.join(&mut response, Ending::default(), |_, _| {}));
                     Ok::<_, std::io::Error>(response.map(|_| Text::default()))
                 }
             });

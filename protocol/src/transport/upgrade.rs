@@ -1,19 +1,11 @@
 //! Upgrades (WebSocket, SPDY: exec, attach, port-forward, cp): after `101` both sides of a proxy carry raw bytes.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use hyper::upgrade::OnUpgrade;
 
+use crate::ending::{self, Ending};
 use crate::task::{self, Kind};
-
-/// Bytes that are held for each direction of a joined connection.
-const BUFFER_BYTES: usize = 16 << 10;
 
 /// A request's wish to upgrade, while its answer is awaited.
 ///
@@ -38,9 +30,15 @@ impl PendingUpgrade {
     }
 
     /// Joins both connections when the answer agrees to the upgrade. They carry bytes both ways until both directions
-    /// have ended or one has failed. `ended` is then told how many bytes came in and went out, also when nothing did.
-    /// Returns false, and does nothing, when the answer is an ordinary one.
-    pub fn join<B>(self, response: &mut Response<B>, ended: impl FnOnce(u64, u64) + Send + 'static) -> bool {
+    /// have ended, one has failed, or the daemon ends. `ended` is then told how many bytes came in and went out; it is
+    /// dropped unasked when the upgrade was not completed. Returns false, and does nothing, when the answer is an ordinary
+    /// one.
+    pub fn join<B>(
+        self,
+        response: &mut Response<B>,
+        ending: Ending,
+        ended: impl FnOnce(u64, u64) + Send + 'static,
+    ) -> bool {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return false;
         }
@@ -50,57 +48,13 @@ impl PendingUpgrade {
         drop(task::spawn("tunnel.upgrade", Kind::Request, async move {
             match tokio::try_join!(inbound, outbound) {
                 Ok((inbound, outbound)) => {
-                    let (received, sent) = splice(inbound, outbound).await;
+                    let (received, sent) = ending::carry(inbound, outbound, protocol.as_bytes(), &ending).await;
                     ended(received, sent);
                 }
                 Err(error) => tracing::debug!(error = %error, "an upgrade was not completed"),
             }
         }));
         true
-    }
-}
-
-/// Carries bytes both ways; gives back how many came from, and went to, the inbound side.
-async fn splice(inbound: Upgraded, outbound: Upgraded) -> (u64, u64) {
-    let mut inbound = Counted { io: TokioIo::new(inbound), read: 0, written: 0 };
-    let mut outbound = TokioIo::new(outbound);
-    if let Err(error) = copy_bidirectional_with_sizes(&mut inbound, &mut outbound, BUFFER_BYTES, BUFFER_BYTES).await {
-        tracing::debug!(error = %error, "an upgraded connection broke");
-    }
-    (inbound.read, inbound.written)
-}
-
-/// Counts what goes through, also when it breaks off.
-struct Counted<T> {
-    io: T,
-    read: u64,
-    written: u64,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.read += (buf.filled().len() - before) as u64;
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(written)) = &polled {
-            self.written += *written as u64;
-        }
-        polled
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -8,6 +8,7 @@ use super::place::Place;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
+use lattice_protocol::ending::EndingBody;
 use lattice_protocol::transport::ExchangeBody;
 
 /// The body of an answer. One that comes from an agent holds its place there until it ends or is dropped.
@@ -23,7 +24,7 @@ pub(super) enum ProxyBody {
     /// The agent's.
     Exchange {
         /// What arrives.
-        body: ExchangeBody,
+        body: EndingBody<ExchangeBody>,
         /// Its place among the agent's exchanges.
         _place: Place,
         /// Says in the end what became of the request.
@@ -44,7 +45,7 @@ impl ProxyBody {
         }
     }
 
-    pub(super) fn exchange(body: ExchangeBody, place: Place, audit: Audit) -> Self {
+    pub(super) fn exchange(body: EndingBody<ExchangeBody>, place: Place, audit: Audit) -> Self {
         Self::Exchange { body, _place: place, audit }
     }
 }

@@ -1,15 +1,19 @@
 //! Who asks: Cluster API, with the bearer token of `<cluster>-kubeconfig`, or a person whom the parent vouches for.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use lattice_protocol::ids::ClusterName;
 use lattice_protocol::token::TokenHash;
 use tokio::time::Instant;
 
+use super::headers;
 use crate::store::access::User;
 
 /// How long a credential is still taken after another one took its place. Its Secret is written meanwhile: a client that
@@ -39,32 +43,6 @@ pub(super) enum Standing {
     Other,
     /// None is registered (yet), so nobody can tell.
     Unknown,
-}
-
-impl Caller {
-    /// The kind of caller, for metrics.
-    pub(super) fn kind(&self) -> &'static str {
-        match self {
-            Self::ClusterApi => "cluster-api",
-            Self::Person { .. } => "person",
-        }
-    }
-
-    /// Who asked, for the audit line.
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::ClusterApi => "cluster-api",
-            Self::Person { who, .. } => &who.name,
-        }
-    }
-
-    /// Whom the child takes them for, for the audit line.
-    pub(super) fn acts_as(&self) -> &str {
-        match self {
-            Self::ClusterApi => "lattice-agent",
-            Self::Person { acts_as, .. } => &acts_as.name,
-        }
-    }
 }
 
 /// The credential of each cluster, as hashes. Empty after a start: until a cluster's credential is registered nobody can
@@ -114,13 +92,19 @@ impl Credential {
     }
 }
 
-/// The one bearer token of a request.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+/// The one bearer token of a request. A browser cannot put it elsewhere than among a WebSocket's subprotocols.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (value, None) = (values.next()?, values.next()) else { return None };
+    let Some(value) = values.next() else {
+        let token = URL_SAFE_NO_PAD.decode(headers::token_protocol(headers)?).ok()?;
+        return (!token.is_empty()).then_some(Cow::Owned(token));
+    };
+    if values.next().is_some() {
+        return None;
+    }
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(Cow::Borrowed(token))
 }
 
 #[cfg(test)]
@@ -129,7 +113,7 @@ mod tests {
 
     fn token(values: &[&str]) -> Option<Vec<u8>> {
         let headers: HeaderMap = values.iter().map(|value| (AUTHORIZATION, value.parse().unwrap())).collect();
-        bearer(&headers).map(<[u8]>::to_vec)
+        bearer(&headers).map(Cow::into_owned)
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use http::Method;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
+use lattice_protocol::claims::{ACTS_AS, AGENT, USER};
 
 use super::caller::Caller;
 use super::claims;
@@ -27,7 +29,13 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const CLAIMS: [HeaderName; 5] = [AUTHORIZATION, COOKIE, EXPECT, FORWARDED, HOST];
 
 /// Beginnings of headers by which an API server, or a proxy before it, is told who asks.
-const CLAIM_PREFIXES: [&str; 2] = ["x-remote-", "x-forwarded-"];
+const CLAIM_PREFIXES: [&str; 3] = ["x-remote-", "x-forwarded-", "lattice-"];
+
+/// Protocols that Kubernetes upgrades to. Another (`h2c`) would open a way past whoever checks one request at a time.
+const UPGRADES: [&str; 2] = ["websocket", "spdy/3.1"];
+
+/// Beginning of the WebSocket subprotocol in which browsers send a bearer token.
+const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// What the agent sees as the host of every request; it puts its own API server there.
 const AGENT_HOST: HeaderValue = HeaderValue::from_static("kubernetes.default.svc");
@@ -43,11 +51,45 @@ pub(super) fn clean_request(headers: &mut HeaderMap, caller: &Caller) -> Result<
     for name in claims.cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
+    leave_token_protocols(headers);
     headers.insert(HOST, AGENT_HOST);
+    match caller {
+        Caller::ClusterApi => headers.insert(ACTS_AS, HeaderValue::from_static(AGENT)),
+        Caller::Person { .. } => headers.insert(ACTS_AS, HeaderValue::from_static(USER)),
+    };
     match caller {
         Caller::ClusterApi => Ok(()),
         Caller::Person { acts_as, .. } => claims::write(headers, acts_as),
     }
+}
+
+/// Whether a wish to upgrade is for a protocol that is carried here.
+pub(super) fn upgrades(headers: &HeaderMap) -> bool {
+    let wished = headers.get(UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
+    UPGRADES.iter().any(|known| wished.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// The bearer token that a browser sends as a WebSocket subprotocol, still encoded.
+pub(super) fn token_protocol(headers: &HeaderMap) -> Option<&str> {
+    protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL))
+}
+
+/// Takes a bearer token off the WebSocket subprotocols: it is the caller's at the parent.
+fn leave_token_protocols(headers: &mut HeaderMap) {
+    if token_protocol(headers).is_none() {
+        return;
+    }
+    let left: Vec<_> = protocols(headers).filter(|protocol| !protocol.starts_with(TOKEN_PROTOCOL)).collect();
+    let left = HeaderValue::from_str(&left.join(", ")).ok().filter(|value| !value.is_empty());
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    if let Some(left) = left {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, left);
+    }
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// Takes off whatever speaks of the agent's connection.
@@ -79,6 +121,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::access::User;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         lines.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
@@ -104,8 +147,44 @@ mod tests {
         clean_request(&mut sent, &Caller::ClusterApi).unwrap();
         let mut left: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "content-type", "host", "user-agent"]);
-        assert_eq!(sent[HOST], AGENT_HOST);
+        assert_eq!(left, ["accept", "content-type", "host", "lattice-acts-as", "user-agent"]);
+        assert_eq!((&sent[HOST], &sent[ACTS_AS]), (&AGENT_HOST, &HeaderValue::from_static(AGENT)));
+    }
+
+    #[test]
+    fn whoever_is_a_person_stays_one_whatever_their_headers_say() {
+        let (who, acts_as) = (User::default().into(), User { name: "jane".to_owned(), ..User::default() });
+        let mut sent = headers(&[
+            ("Lattice-Acts-As", "agent"),
+            ("Connection", "Impersonate-User, Lattice-Acts-As"),
+            ("Impersonate-User", "admin"),
+            ("Impersonate-User", "root"),
+        ]);
+        clean_request(&mut sent, &Caller::Person { who, acts_as }).unwrap();
+        let all = |name: &str| sent.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(all("impersonate-user"), ["jane"]);
+        assert_eq!(all("lattice-acts-as"), ["user"]);
+        assert_eq!(sent.get(CONNECTION), None);
+    }
+
+    #[test]
+    fn only_kubernetes_own_protocols_are_upgraded_to() {
+        for (protocol, carried) in
+            [("websocket", true), ("WebSocket", true), ("SPDY/3.1", true), ("h2c", false), ("websocket, h2c", false)]
+        {
+            assert_eq!(upgrades(&headers(&[("Upgrade", protocol)])), carried, "{protocol}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_a_websockets_protocols_stays_here() {
+        let mut sent = headers(&[
+            ("Sec-WebSocket-Protocol", "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0"),
+            ("Sec-WebSocket-Protocol", "v4.channel.k8s.io"),
+        ]);
+        assert_eq!(token_protocol(&sent), Some("c2VjcmV0"));
+        clean_request(&mut sent, &Caller::ClusterApi).unwrap();
+        assert_eq!(sent[SEC_WEBSOCKET_PROTOCOL], "v5.channel.k8s.io, v4.channel.k8s.io");
     }
 
     #[test]

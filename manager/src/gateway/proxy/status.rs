@@ -39,6 +39,8 @@ pub(super) enum Problem {
     /// Also for a cluster that nobody knows: who has no right to it learns nothing.
     #[error("no agent of cluster {0} is connected; the request was not sent")]
     AgentAway(ClusterName),
+    #[error("the manager restarts; the request was not sent")]
+    Stopping,
     #[error("cluster {0} has too many requests under way; the request was not sent")]
     Busy(ClusterName),
     #[error("the API server of cluster {0} did not answer within {limit:?}", limit = RESPONSE_HEAD_TIMEOUT)]
@@ -59,7 +61,7 @@ impl Problem {
             }
             Self::Bad(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Self::FairShare(_) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
-            Self::AgentAway(_) | Self::Busy(_) | Self::ParentAway => {
+            Self::AgentAway(_) | Self::Busy(_) | Self::ParentAway | Self::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
             }
             Self::Unasked(_) => (StatusCode::BAD_GATEWAY, "InternalError"),

@@ -19,10 +19,11 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::world::{Agent, Api, World, echo, text};
 use crate::gateway::TunnelEvent;
+use crate::store::{Kind as ObjectKind, KindState};
 
-const TOKEN: &str = "capi-token";
+pub(super) const TOKEN: &str = "capi-token";
 
-async fn world(api: Api) -> (World, Agent) {
+pub(super) async fn world(api: Api) -> (World, Agent) {
     let mut world = World::new().await;
     let agent = world.agent(api).await;
     assert!(matches!(world.event().await, TunnelEvent::Connected(_)));
@@ -30,7 +31,7 @@ async fn world(api: Api) -> (World, Agent) {
     (world, agent)
 }
 
-fn request(method: &str, path: &str, body: &str) -> Request<Full<Bytes>> {
+pub(super) fn request(method: &str, path: &str, body: &str) -> Request<Full<Bytes>> {
     let builder = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {TOKEN}"));
     builder.body(Full::from(body.to_owned())).unwrap()
 }
@@ -84,7 +85,7 @@ async fn a_long_list_arrives_whole() {
 }
 
 /// A watch: events as they are sent, and word when its reader has left.
-fn watched() -> (Api, mpsc::Sender<&'static str>, mpsc::Receiver<()>) {
+pub(super) fn watched() -> (Api, mpsc::Sender<&'static str>, mpsc::Receiver<()>) {
     let (events, source) = mpsc::channel::<&'static str>(8);
     let (left, gone) = mpsc::channel(8);
     let source = Arc::new(tokio::sync::Mutex::new(source));
@@ -180,6 +181,13 @@ async fn only_a_credential_that_was_never_good_is_unauthorized() {
             assert_eq!(answer.json()["kind"], "Status");
         }
     }
+    // Once it is known which clusters there are, a wrong credential does not tell them apart.
+    world.cache.set_kind(&ObjectKind::new("lattice.dev", "LatticeCluster"), KindState::Synced);
+    for cluster in ["backend", "unheard-of"] {
+        let answer = world.proxy(with("wrong", &format!("/clusters/{cluster}/api"))).await;
+        assert_eq!(answer.status, 401, "{cluster}");
+        assert!(!answer.json().to_string().contains(cluster));
+    }
 }
 
 #[tokio::test]
@@ -227,7 +235,7 @@ async fn running_exchanges_end_before_a_shutdown_cuts_them() {
 }
 
 /// An API whose every request upgrades to an echo, as `exec` of `cat` would.
-fn cat() -> Api {
+pub(super) fn cat() -> Api {
     Arc::new(|mut request| {
         async move {
             let protocol = request.headers()["upgrade"].clone();

@@ -23,12 +23,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::people::People;
 use crate::gateway::{
     AgentManifests, Gateway, GatewayConfig, GatewayParts, ManifestError, ManifestRequest, TokenStanding, TunnelEvent,
 };
 use crate::metrics::Metrics;
+use crate::store::Cache;
 use crate::store::vault::Vault;
 use crate::store::vault::memory::MemoryVault;
 
@@ -39,6 +41,7 @@ pub(super) struct World {
     pub(super) gateway: Gateway,
     pub(super) vault: Arc<MemoryVault>,
     pub(super) people: Arc<People>,
+    pub(super) cache: Cache,
     pub(super) name: ClusterName,
     pub(super) uid: ClusterUid,
     events: mpsc::Receiver<TunnelEvent>,
@@ -84,6 +87,7 @@ impl World {
             version: lattice_protocol::version::OWN.to_owned(),
         };
         let (sender, events) = mpsc::channel(256);
+        let cache = Cache::default();
         let people = Arc::new(People::new());
         let as_vault: Arc<dyn Vault> = Arc::clone(&vault) as _;
         let parts = GatewayParts {
@@ -93,11 +97,13 @@ impl World {
             reviewer: Arc::clone(&people) as _,
             metrics: Metrics::new(),
             net: Net::System,
+            cache: cache.clone(),
         };
         Self {
             gateway: Gateway::start(config, parts).await.unwrap(),
             vault,
             people,
+            cache,
             name: "backend".parse().unwrap(),
             uid: "0b6c2d1e-9f00-4c8e-8a77-0123456789ab".parse().unwrap(),
             events,
@@ -173,20 +179,7 @@ impl World {
         request: Request<Full<Bytes>>,
         own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Response<Incoming> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(self.ca().certificates().to_vec());
-        let config = rustls::ClientConfig::builder_with_provider(tls::provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match own {
-            Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
-            None => config.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![alpn.to_vec()];
-        let tcp = TcpStream::connect(to).await.unwrap();
-        let name = rustls_pki_types::ServerName::from(to.ip());
-        let io = TokioIo::new(TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap());
+        let io = TokioIo::new(self.tls(to, alpn, own).await);
         if alpn == b"h2" {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
@@ -203,6 +196,29 @@ impl World {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         drop(task::spawn("test.client", Kind::Request, async move { drop(connection.with_upgrades().await) }));
         sender.send_request(request).await.unwrap()
+    }
+
+    /// A connection to an HTTPS port.
+    pub(super) async fn tls(
+        &self,
+        to: SocketAddr,
+        alpn: &[u8],
+        own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> TlsStream<TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(self.ca().certificates().to_vec());
+        let config = rustls::ClientConfig::builder_with_provider(tls::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match own {
+            Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
+            None => config.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let tcp = TcpStream::connect(to).await.unwrap();
+        let name = rustls_pki_types::ServerName::from(to.ip());
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
     }
 }
 
