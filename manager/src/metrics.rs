@@ -200,7 +200,8 @@ impl Metrics {
         self.0.ready.load(Ordering::Relaxed)
     }
 
-    fn text(&self) -> Result<String, std::fmt::Error> {
+    /// All of it, as `/metrics` shows it.
+    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
         Ok(text)

@@ -167,7 +167,7 @@ async fn a_refusal_of_the_api_arrives_once_and_unchanged() {
             let path = "/api/v1/namespaces/default/configmaps";
             let path = if verb == "get" { format!("{path}/mine") } else { path.to_owned() };
             let request = http::Request::builder().method(method).uri(path).header("host", "child");
-            let body = http_body_util::Full::from(r#"{"metadata":{"name":"mine"}}"#);
+            let body = http_body_util::Full::<bytes::Bytes>::from(r#"{"metadata":{"name":"mine"}}"#);
             let answer = within("an answer", http_exchange(&session, request.body(body).unwrap())).await.unwrap();
             assert_eq!(answer.status().as_u16(), code, "{verb}");
             assert_eq!(answer.headers()["retry-after"], "7");

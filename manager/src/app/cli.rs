@@ -1,5 +1,6 @@
 //! The command line of `lattice-manager`. Others script against it: names and exit codes stay.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,6 +78,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub templates: Option<PathBuf>,
 
+    /// HTTP proxy through which agents dial out: written as HTTPS_PROXY into the manifest that nodes fetch.
+    #[arg(long, value_name = "URL", env = "LATTICE_AGENT_HTTPS_PROXY", hide_env_values = true)]
+    pub agent_https_proxy: Option<String>,
+
+    /// What agents dial straight although there is a proxy: their NO_PROXY.
+    #[arg(long, value_name = "LIST", env = "LATTICE_AGENT_NO_PROXY")]
+    pub agent_no_proxy: Option<String>,
+
     /// Identity in the Lease lattice-system/lattice-manager; a restarted process of the same identity goes on at once
     /// [default: the host's name].
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
@@ -104,6 +113,15 @@ pub struct RunArgs {
     /// Faults to inject, one per line: `panic <cluster>`. Only the sandbox sets it.
     #[arg(long, value_name = "FILE", hide = true)]
     pub sandbox_faults: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// What agents find in their environment.
+    pub(super) fn agent_environment(&self) -> BTreeMap<String, String> {
+        let given = [("HTTPS_PROXY", &self.agent_https_proxy), ("NO_PROXY", &self.agent_no_proxy)];
+        let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        given.filter(|(_, value)| !value.is_empty()).collect()
+    }
 }
 
 /// Arguments of `kubeconfig`.
@@ -267,6 +285,18 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn agents_get_the_proxy_that_was_named_and_no_empty_one() {
+        let environment = |args: &[&str]| match Cli::try_parse_from([&["lattice-manager", "run"], args].concat()) {
+            Ok(Cli { command: Command::Run(run) }) => run.agent_environment(),
+            other => panic!("{other:?}"),
+        };
+        let named = environment(&["--agent-https-proxy", "http://proxy:3128", "--agent-no-proxy", "10.0.0.0/8"]);
+        assert_eq!(named["HTTPS_PROXY"], "http://proxy:3128");
+        assert_eq!(named["NO_PROXY"], "10.0.0.0/8");
+        assert!(environment(&["--agent-https-proxy", ""]).is_empty());
     }
 
     #[test]

@@ -21,6 +21,10 @@ use crate::store::notice::{PROXY_CA, PROXY_CONFIG_MAP, PROXY_SERVER};
 
 /// Longest wait for one answer of the parent's API.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Where a pod finds its account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Extension of a cluster that is told to exec plugins.
+const EXEC_EXTENSION: &str = "client.authentication.k8s.io/exec";
 /// Clusters that an error names at most.
 const NAMED_MAX: usize = 20;
 
@@ -105,8 +109,13 @@ pub struct Made {
 /// # Errors
 /// [`Error`]; each says what to do.
 pub async fn kubeconfig(args: KubeconfigArgs) -> Result<Made, Error> {
-    let parent = read(args.kubeconfig.as_deref())?;
+    let parent = match (read(args.kubeconfig.as_deref()), &args.kubeconfig) {
+        // No file was named and there is none, but a pod's own account.
+        (Err(error), None) => in_cluster(Path::new(SERVICE_ACCOUNT)).ok_or(error)?,
+        (read, _) => read?,
+    };
     let (context, user) = credential(&parent, args.context.as_deref())?;
+    let way = way(&parent, &context);
     let client = connect(parent, args.context).await?;
     let cluster = cluster(&client, &args.name).await?;
     let mut notes = Vec::new();
@@ -125,7 +134,7 @@ pub async fn kubeconfig(args: KubeconfigArgs) -> Result<Made, Error> {
             "note: context {context:?} of the parent cluster holds its secret itself; so does this file"
         ));
     }
-    let yaml = write(&args.name, &server, &ca_pem, user)?;
+    let yaml = write(&args.name, &server, &ca_pem, user, way)?;
     Ok(Made { yaml, notes })
 }
 
@@ -134,8 +143,7 @@ fn read(file: Option<&Path>) -> Result<Kubeconfig, Error> {
         None => Kubeconfig::read()
             .map_err(|source| Error::Read { looked: "$KUBECONFIG, then ~/.kube/config".to_owned(), source }),
         Some(file) => {
-            // References in the file are relative to its folder; ours must hold from anywhere.
-            let path = std::fs::canonicalize(file).unwrap_or_else(|_| PathBuf::from(file));
+            let path = std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file));
             Kubeconfig::read_from(&path).map_err(|source| Error::Read { looked: path.display().to_string(), source })
         }
     }
@@ -151,7 +159,57 @@ fn credential(parent: &Kubeconfig, context: Option<&str>) -> Result<(String, Aut
     if info.username.is_some() || info.password.is_some() {
         return Err(Error::Password(name));
     }
-    Ok((name, info))
+    Ok((name, from_anywhere(info)))
+}
+
+/// References in a kubeconfig are relative to its folder, and that may be relative to ours (`KUBECONFIG=./config`). What
+/// we print must hold from anywhere.
+fn from_anywhere(mut info: AuthInfo) -> AuthInfo {
+    let absolute = |reference: &mut Option<String>| {
+        let path = reference.as_deref().and_then(|path| std::path::absolute(path).ok());
+        if let Some(path) = path.as_deref().and_then(Path::to_str) {
+            *reference = Some(path.to_owned());
+        }
+    };
+    absolute(&mut info.client_certificate);
+    absolute(&mut info.client_key);
+    absolute(&mut info.token_file);
+    if let Some(exec) = &mut info.exec
+        && exec.command.as_ref().is_some_and(|command| command.contains(std::path::MAIN_SEPARATOR))
+    {
+        absolute(&mut exec.command);
+    }
+    info
+}
+
+/// What of the parent's cluster goes for ours: the HTTP proxy before it, and what an exec plugin reads about it.
+fn way(parent: &Kubeconfig, context: &str) -> Cluster {
+    let found = parent.contexts.iter().find(|found| found.name == context).and_then(|found| found.context.as_ref());
+    let of = found.and_then(|found| parent.clusters.iter().find(|cluster| cluster.name == found.cluster));
+    let of = of.and_then(|named| named.cluster.clone()).unwrap_or_default();
+    let extensions =
+        of.extensions.map(|all| all.into_iter().filter(|one| one.name == EXEC_EXTENSION).collect::<Vec<_>>());
+    Cluster { proxy_url: of.proxy_url, extensions: extensions.filter(|all| !all.is_empty()), ..Cluster::default() }
+}
+
+/// A kubeconfig of the pod's own account, whose token stays a reference: the kubelet replaces it.
+fn in_cluster(folder: &Path) -> Option<Kubeconfig> {
+    let file = |name: &str| folder.join(name).to_str().filter(|path| Path::new(path).exists()).map(str::to_owned);
+    let name = || "in-cluster".to_owned();
+    let cluster = Cluster {
+        server: Some("https://kubernetes.default.svc".to_owned()),
+        certificate_authority: Some(file("ca.crt")?),
+        ..Cluster::default()
+    };
+    let user = AuthInfo { token_file: Some(file("token")?), ..AuthInfo::default() };
+    let context = Context { cluster: name(), user: Some(name()), ..Context::default() };
+    Some(Kubeconfig {
+        clusters: vec![NamedCluster { name: name(), cluster: Some(cluster), ..NamedCluster::default() }],
+        auth_infos: vec![NamedAuthInfo { name: name(), auth_info: Some(user), ..NamedAuthInfo::default() }],
+        contexts: vec![NamedContext { name: name(), context: Some(context), ..NamedContext::default() }],
+        current_context: Some(name()),
+        ..Kubeconfig::default()
+    })
 }
 
 async fn connect(parent: Kubeconfig, context: Option<String>) -> Result<Client, Error> {
@@ -193,14 +251,11 @@ async fn ask<T>(what: &str, asking: impl Future<Output = Result<T, kube::Error>>
     }
 }
 
-fn write(name: &str, server: &str, ca_pem: &str, user: AuthInfo) -> Result<String, Error> {
+fn write(name: &str, server: &str, ca_pem: &str, user: AuthInfo, way: Cluster) -> Result<String, Error> {
     use base64::Engine as _;
     let ca = base64::engine::general_purpose::STANDARD.encode(ca_pem);
-    let cluster = Cluster {
-        server: Some(format!("{server}/clusters/{name}")),
-        certificate_authority_data: Some(ca),
-        ..Cluster::default()
-    };
+    let cluster =
+        Cluster { server: Some(format!("{server}/clusters/{name}")), certificate_authority_data: Some(ca), ..way };
     let context = Context { cluster: name.to_owned(), user: Some(format!("{name}-person")), ..Context::default() };
     let config = Kubeconfig {
         api_version: Some("v1".to_owned()),
@@ -220,13 +275,22 @@ fn write(name: &str, server: &str, ca_pem: &str, user: AuthInfo) -> Result<Strin
 
 #[cfg(test)]
 mod tests {
+    use kube::config::ExecConfig;
+
     use super::*;
 
     const PARENT: &str = "
 apiVersion: v1
 kind: Config
 current-context: work
-clusters: [{name: parent, cluster: {server: 'https://parent:6443'}}]
+clusters:
+- name: parent
+  cluster:
+    server: 'https://parent:6443'
+    proxy-url: http://proxy:3128
+    extensions:
+    - {name: client.authentication.k8s.io/exec, extension: {audience: platform}}
+    - {name: editor, extension: {color: red}}
 contexts:
 - {name: work, context: {cluster: parent, user: sso}}
 - {name: files, context: {cluster: parent, user: files}}
@@ -262,7 +326,8 @@ users:
         let (folder, file) = parent();
         let read = read(Some(&file)).unwrap();
         let (_, user) = credential(&read, context).unwrap();
-        let yaml = write("backend", "https://proxy:6443", "PEM", user).unwrap();
+        let way = way(&read, context.unwrap_or("work"));
+        let yaml = write("backend", "https://proxy:6443", "PEM", user, way).unwrap();
         let text = yaml.replace(&std::fs::canonicalize(folder.path()).unwrap().display().to_string(), "/folder");
         serde_saphyr::from_str(&text).unwrap()
     }
@@ -276,6 +341,12 @@ users:
         assert_eq!((plugin["command"].as_str(), plugin["args"][1].as_str()), (Some("sso-login"), Some("kubernetes")));
         assert_eq!(plugin["interactiveMode"], "IfAvailable");
         assert_eq!(plugin["env"][0]["value"], "/etc/sso");
+        let cluster = &exec["clusters"][0]["cluster"];
+        assert_eq!(cluster["extensions"][0]["extension"]["audience"], "platform", "the plugin reads it");
+        assert_eq!(
+            (cluster["extensions"][1].is_null(), cluster["proxy-url"].as_str()),
+            (true, Some("http://proxy:3128"))
+        );
         let oidc = made(Some("oidc"));
         assert_eq!(oidc["users"][0]["user"]["auth-provider"]["config"]["client-id"], "kubernetes");
     }
@@ -286,6 +357,39 @@ users:
         assert_eq!(user["client-certificate"], "/folder/pki/me.crt");
         assert_eq!(user["client-key"], "/folder/pki/me.key");
         assert!(user["tokenFile"].as_str().unwrap().starts_with("/folder/"), "{user}");
+    }
+
+    #[test]
+    fn references_relative_to_here_hold_from_anywhere() {
+        let here = std::env::current_dir().unwrap();
+        let relative = AuthInfo {
+            client_certificate: Some("./me.crt".to_owned()),
+            exec: Some(ExecConfig { command: Some("bin/login".to_owned()), ..ExecConfig::default() }),
+            ..AuthInfo::default()
+        };
+        let info = from_anywhere(relative);
+        assert_eq!(info.client_certificate.as_deref(), here.join("me.crt").to_str());
+        assert_eq!(info.exec.unwrap().command.as_deref(), here.join("bin/login").to_str());
+        let found = AuthInfo {
+            exec: Some(ExecConfig { command: Some("aws".to_owned()), ..ExecConfig::default() }),
+            ..AuthInfo::default()
+        };
+        assert_eq!(from_anywhere(found).exec.unwrap().command.as_deref(), Some("aws"), "the shell's path finds it");
+    }
+
+    #[test]
+    fn a_pod_without_a_file_uses_its_own_account_by_reference() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(in_cluster(folder.path()).is_none());
+        for name in ["ca.crt", "token"] {
+            std::fs::write(folder.path().join(name), "secret").unwrap();
+        }
+        let config = in_cluster(folder.path()).unwrap();
+        let (context, user) = credential(&config, None).unwrap();
+        assert_eq!(context, "in-cluster");
+        assert_eq!(user.token_file.as_deref(), folder.path().join("token").to_str());
+        let yaml = write("backend", "https://proxy:6443", "PEM", user, way(&config, &context)).unwrap();
+        assert!(!yaml.contains("secret\n"), "{yaml}");
     }
 
     #[test]

@@ -197,7 +197,7 @@ async fn open_gateway(
         };
         let built_on = GatewayParts {
             vault: Arc::new(KubeVault::new(parts.client.clone(), parts.fence.clone(), SYSTEM_NAMESPACE)),
-            manifests: Arc::new(Manifests::new(cache.clone(), parts.renderer.clone())),
+            manifests: Arc::new(Manifests::new(cache.clone(), parts.renderer.clone(), parts.args.agent_environment())),
             events: events.clone(),
             reviewer: Arc::new(KubeReviewer::new(parts.client.clone())),
             metrics: parts.metrics.clone(),

@@ -274,3 +274,6 @@ fn failed(session: &AgentSession, error: &transport::Error) -> Problem {
     tracing::debug!(cluster.name = %session.name(), error = %error, "a proxied exchange failed");
     Problem::AgentAway(session.name().clone())
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -2,6 +2,7 @@
 
 mod draining;
 mod enrolment;
+mod fairness;
 mod people;
 mod proxying;
 mod rotation;

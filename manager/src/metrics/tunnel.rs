@@ -18,7 +18,7 @@ pub(super) struct Tunnel {
     disconnects: Family<WhyLabel, Counter>,
     round_trip: Family<TransportLabel, Histogram, RoundTrip>,
     refused: Family<WhyLabel, Counter>,
-    open: Gauge,
+    open: Family<CallerLabel, Gauge>,
     requests: Family<RequestLabels, Histogram, Answer>,
     bytes: Family<DirectionLabel, Counter>,
 }
@@ -31,6 +31,11 @@ struct TransportLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WhyLabel {
     why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallerLabel {
+    caller: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,7 +75,7 @@ impl Default for Tunnel {
             disconnects: Family::default(),
             round_trip: Family::new_with_constructor(RoundTrip),
             refused: Family::default(),
-            open: Gauge::default(),
+            open: Family::default(),
             requests: Family::new_with_constructor(Answer),
             bytes: Family::default(),
         }
@@ -94,8 +99,8 @@ impl Metrics {
     }
 
     /// Counts proxied requests that are under way, up or down.
-    pub fn exchanges_open(&self, change: i64) {
-        self.0.tunnel.open.inc_by(change);
+    pub fn exchanges_open(&self, caller: &'static str, change: i64) {
+        self.0.tunnel.open.get_or_create(&CallerLabel { caller }).inc_by(change);
     }
 
     /// Counts a proxied request that found no place.
@@ -128,7 +133,7 @@ impl Tunnel {
             "Round trips of live sessions, sampled every 15 s",
             self.round_trip.clone(),
         );
-        r.register("proxy_requests_open", "Proxied requests under way", self.open.clone());
+        r.register("proxy_requests_open", "Proxied requests under way, by kind of caller", self.open.clone());
         r.register(
             "proxy_refused",
             "Proxied requests that found no place, by whose share was used up",

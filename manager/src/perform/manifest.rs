@@ -17,12 +17,13 @@ use crate::store::Cache;
 pub struct Manifests {
     cache: Cache,
     renderer: Arc<Renderer>,
+    environment: BTreeMap<String, String>,
 }
 
 impl Manifests {
-    /// Renders with `renderer` for the clusters in `cache`.
-    pub fn new(cache: Cache, renderer: Arc<Renderer>) -> Self {
-        Self { cache, renderer }
+    /// Renders with `renderer` for the clusters in `cache`. Every agent finds `environment` in its own.
+    pub fn new(cache: Cache, renderer: Arc<Renderer>, environment: BTreeMap<String, String>) -> Self {
+        Self { cache, renderer, environment }
     }
 
     fn render(&self, request: ManifestRequest) -> Result<String, ManifestError> {
@@ -39,7 +40,7 @@ impl Manifests {
             ca_pem: request.ca_pem,
             ca_pin: request.ca_pin.to_string(),
             token: JoinToken::new(request.token.expose().as_str()),
-            environment: BTreeMap::new(),
+            environment: self.environment.clone(),
         };
         let manifest = self.renderer.agent_manifest(&context).map_err(|error| ManifestError(chain(&error)))?;
         Ok(manifest.expose().to_owned())

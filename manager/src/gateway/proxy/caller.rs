@@ -45,6 +45,16 @@ pub(super) enum Standing {
     Unknown,
 }
 
+impl Caller {
+    /// The kind of caller, for metrics.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::ClusterApi => "cluster-api",
+            Self::Person { .. } => "person",
+        }
+    }
+}
+
 /// The credential of each cluster, as hashes. Empty after a start: until a cluster's credential is registered nobody can
 /// tell a good one from a bad one, so nobody is told that theirs is bad.
 #[derive(Debug, Default)]

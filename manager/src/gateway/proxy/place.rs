@@ -28,6 +28,7 @@ pub(super) struct Place {
     _of_agent: OwnedSemaphorePermit,
     _of_cluster: Share<ClusterName>,
     _of_person: Option<Share<String>>,
+    caller: &'static str,
     metrics: Metrics,
 }
 
@@ -56,13 +57,14 @@ impl Places {
         let Some(of_agent) = session.exchange_permit() else {
             return refused("agent_full", Problem::Busy(name.clone()));
         };
-        self.metrics.exchanges_open(1);
-        Ok(Place { _of_agent: of_agent, _of_cluster: of_cluster, _of_person: of_person, metrics: self.metrics.clone() })
+        let (caller, metrics) = (caller.kind(), self.metrics.clone());
+        metrics.exchanges_open(caller, 1);
+        Ok(Place { _of_agent: of_agent, _of_cluster: of_cluster, _of_person: of_person, caller, metrics })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.metrics.exchanges_open(-1);
+        self.metrics.exchanges_open(self.caller, -1);
     }
 }

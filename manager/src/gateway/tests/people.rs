@@ -75,13 +75,13 @@ impl People {
         }
     }
 
-    fn knows(&self, token: &str, name: &str, groups: &[&str]) {
+    pub(super) fn knows(&self, token: &str, name: &str, groups: &[&str]) {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
         let user = User { name: name.to_owned(), uid: "7".to_owned(), groups, ..User::default() };
         self.tokens.lock().unwrap().insert(token.to_owned(), user);
     }
 
-    fn lets(&self, right: &str) {
+    pub(super) fn lets(&self, right: &str) {
         self.rights.lock().unwrap().push(right.to_owned());
     }
 
@@ -109,7 +109,7 @@ impl Reviewer for People {
     }
 }
 
-const NODES: &str = "/clusters/backend/api/v1/nodes?limit=500";
+pub(super) const NODES: &str = "/clusters/backend/api/v1/nodes?limit=500";
 
 async fn world() -> (World, Agent) {
     let mut world = World::new().await;

@@ -42,6 +42,7 @@ pub(super) struct World {
     pub(super) vault: Arc<MemoryVault>,
     pub(super) people: Arc<People>,
     pub(super) cache: Cache,
+    pub(super) metrics: Metrics,
     pub(super) name: ClusterName,
     pub(super) uid: ClusterUid,
     events: mpsc::Receiver<TunnelEvent>,
@@ -87,7 +88,7 @@ impl World {
             version: lattice_protocol::version::OWN.to_owned(),
         };
         let (sender, events) = mpsc::channel(256);
-        let cache = Cache::default();
+        let (cache, metrics) = (Cache::default(), Metrics::new());
         let people = Arc::new(People::new());
         let as_vault: Arc<dyn Vault> = Arc::clone(&vault) as _;
         let parts = GatewayParts {
@@ -95,7 +96,7 @@ impl World {
             manifests: Arc::new(Manifests),
             events: sender,
             reviewer: Arc::clone(&people) as _,
-            metrics: Metrics::new(),
+            metrics: metrics.clone(),
             net: Net::System,
             cache: cache.clone(),
         };
@@ -104,6 +105,7 @@ impl World {
             vault,
             people,
             cache,
+            metrics,
             name: "backend".parse().unwrap(),
             uid: "0b6c2d1e-9f00-4c8e-8a77-0123456789ab".parse().unwrap(),
             events,
