@@ -1,5 +1,6 @@
 //! Admission: what the server itself asks of an object before it is stored, and then policies and webhooks.
 
+mod limits;
 mod policies;
 mod rules;
 mod webhooks;
@@ -45,6 +46,7 @@ pub(crate) fn mutate(
     }
     if write.resource.is("", "Pod") {
         pod(core, write, object)?;
+        limits::limit(core, write, object)?;
     }
     match (write.resource.group.as_str(), write.resource.plural.as_str()) {
         ("", "nodes") => taint(object),
@@ -292,5 +294,6 @@ pub(crate) async fn validate(
     let request = policies::Request { core, write, operation, old, new };
     let mut warnings = policies::check(&request)?;
     warnings.extend(webhooks::validate(&request).await?);
+    limits::count(&request)?;
     Ok(warnings)
 }

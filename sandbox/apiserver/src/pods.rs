@@ -26,6 +26,9 @@ fn done() -> Outcome {
 pub(crate) async fn bind(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let mut binding = decode::body(bytes, content_type, "Binding")?.value;
     decode::expect_kind(&mut binding, "Binding", "", "v1")?;
+    if meta::name(&binding) != write.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
     let mut errors = Vec::new();
     let kind = json::text(&binding, &["target", "kind"]);
     if !matches!(kind, "" | "Node") {
@@ -81,9 +84,12 @@ pub(crate) async fn bind_named(
 /// Deletes a pod where its disruption budgets allow it.
 pub(crate) async fn evict(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let mut eviction = decode::body(bytes, content_type, "Eviction")?.value;
+    // Both versions of an eviction are the same.
+    if eviction["apiVersion"] == "policy/v1beta1" {
+        json::set(&mut eviction, &["apiVersion"], "policy/v1".into());
+    }
     decode::expect_kind(&mut eviction, "Eviction", "policy", "v1")?;
-    let named = meta::name(&eviction);
-    if !named.is_empty() && named != write.name {
+    if meta::name(&eviction) != write.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let pod = serve::served(write.resource, &*core.stored(write.resource, write.namespace, write.name)?);
@@ -114,11 +120,13 @@ fn refuse(cause: String, retry: Option<u32>) -> Status {
 /// Takes one disruption from the pod's budget.
 fn spend(core: &Core, pod: &Value) -> Result<()> {
     let namespace = meta::namespace(pod);
-    for budget in core.builtin_list(BUDGETS, namespace) {
-        let selector = LabelSelector::of_object(&budget["spec"]["selector"]);
-        if !selector.matches(pod) {
-            continue;
-        }
+    let about = |budget: &Value| LabelSelector::of_object(&budget["spec"]["selector"]).matches(pod);
+    let budgets: Vec<Value> = core.builtin_list(BUDGETS, namespace).into_iter().filter(about).collect();
+    if budgets.len() > 1 {
+        let text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        return Err(Status::unforeseen(text));
+    }
+    for budget in budgets {
         let name = meta::name(&budget).to_owned();
         let number = |key: &str| json::at(&budget, &["status", key]).and_then(Value::as_i64).unwrap_or(0);
         if number("observedGeneration") < meta::generation(&budget) {

@@ -124,6 +124,7 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
             map.entry("parallelism").or_insert(1.into());
             let policy = if map.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
             map.entry("podReplacementPolicy").or_insert(policy.into());
+            map.entry("manualSelector").or_insert(false.into());
         }
         "core.v1.LimitRangeItem" if map.get("type").is_some_and(|kind| *kind == "Container") => limits(map),
         "networking.v1.NetworkPolicySpec" if absent(map, "policyTypes") => {
@@ -132,6 +133,12 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
                 types.push("Egress");
             }
             map.insert("policyTypes".to_owned(), types.into());
+        }
+        // Leases that are handed over by strategy are not switched on.
+        "coordination.v1.LeaseSpec" => {
+            for key in ["strategy", "preferredHolder"] {
+                map.shift_remove(key);
+            }
         }
         "rbac.v1.Subject" => {
             let kind = map.get("kind").and_then(Value::as_str).unwrap_or_default();
@@ -305,6 +312,10 @@ fn pod(object: &mut Value) {
 
 fn node(object: &mut Value) {
     let capacity = json::at(object, &["status", "capacity"]).cloned();
+    let range = json::at(object, &["spec", "podCIDR"]).cloned();
+    if let (Some(range), None) = (range, json::at(object, &["spec", "podCIDRs"])) {
+        json::set(object, &["spec", "podCIDRs"], json!([range]));
+    }
     if let (Some(capacity), None) = (capacity, json::at(object, &["status", "allocatable"])) {
         json::set(object, &["status", "allocatable"], capacity);
     }

@@ -48,6 +48,12 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
         None if subresource == "status" && resource.plural == "poddisruptionbudgets" => {
             out.extend(others::budget_status(new));
         }
+        None if subresource == "status" && resource.is("", "Pod") => {
+            let class = |object: &Value| json::at(object, &["status", "qosClass"]).cloned().unwrap_or_default();
+            if class(old) != class(new) {
+                out.push(FieldError::invalid("status.qosClass", &class(new), "field is immutable"));
+            }
+        }
         None if subresource == "status" => out.extend(workloads::status(resource, new)),
         None => {}
     }

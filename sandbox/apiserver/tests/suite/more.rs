@@ -35,6 +35,7 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
     let mut out = costs(&format!("{namespace}.example.com"));
     out.extend(admission(namespace));
     out.extend(objects(namespace));
+    out.extend(builtins(namespace));
     out.extend(requests(namespace));
     out
 }
@@ -202,7 +203,9 @@ fn objects(namespace: &str) -> Vec<Case> {
             "subresources",
             "what a scale reads has to be a count",
             vec![
-                ask("POST", &things, 422).send(&thing(json!({"spec": {"replicas": -1}}))).says("should be a non-negative integer"),
+                ask("POST", &things, 422)
+                    .send(&thing(json!({"spec": {"replicas": -1}})))
+                    .says("should be a non-negative integer"),
                 ask("POST", &things, 422)
                     .send(&thing(json!({"spec": []})))
                     .says(".spec.replicas accessor error: [] is of the type []interface {}"),
@@ -214,9 +217,14 @@ fn objects(namespace: &str) -> Vec<Case> {
             "an apply of status says nothing about the rest",
             vec![
                 apply(format!("{things}/t"), "m", &thing(json!({"spec": {"note": "a"}})), 201),
-                apply(format!("{things}/t/status"), "s", &thing(json!({"spec": {"note": "b"}, "status": {"phase": "x"}})), 200)
-                    .at("/spec/note", "a")
-                    .at("/status/phase", "x"),
+                apply(
+                    format!("{things}/t/status"),
+                    "s",
+                    &thing(json!({"spec": {"note": "b"}, "status": {"phase": "x"}})),
+                    200,
+                )
+                .at("/spec/note", "a")
+                .at("/status/phase", "x"),
             ],
         ),
         case(
@@ -231,6 +239,53 @@ fn objects(namespace: &str) -> Vec<Case> {
                 ask("PATCH", format!("{deployments}/d"), 200)
                     .send(&json!({"metadata": {"labels": {"a": "b"}}}))
                     .at("/metadata/generation", 2),
+            ],
+        ),
+    ]
+}
+
+fn builtins(namespace: &str) -> Vec<Case> {
+    let core = format!("/api/v1/namespaces/{namespace}");
+    let pods_that_end = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    vec![
+        case(
+            "builtins",
+            "a quota counts, a limit gives defaults and refuses",
+            vec![
+                ask("POST", format!("{core}/resourcequotas"), 201)
+                    .send(&json!({"metadata": {"name": "q"}, "spec": {"hard": {"count/configmaps": "1"}}})),
+                ask("PATCH", format!("{core}/resourcequotas/q/status"), 200).send(&json!({"status": {
+                    "hard": {"count/configmaps": "1"}, "used": {"count/configmaps": "1"}}})),
+                ask("POST", format!("{core}/configmaps"), 403)
+                    .send(&json!({"metadata": {"name": "b"}}))
+                    .says("exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=1"),
+                ask("POST", format!("{core}/limitranges"), 201).send(&json!({"metadata": {"name": "l"}, "spec": {"limits": [
+                    {"type": "Container", "default": {"cpu": "1"}, "max": {"cpu": "2"}}]}})),
+                ask("POST", format!("{core}/serviceaccounts"), 201).send(&json!({"metadata": {"name": "default"}})),
+                ask("POST", format!("{core}/pods"), 201)
+                    .send(&json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}))
+                    .at("/spec/containers/0/resources/limits/cpu", "1"),
+                ask("POST", format!("{core}/pods"), 403)
+                    .send(&json!({"metadata": {"name": "x"}, "spec": {"containers": [
+                        {"name": "c", "image": "i", "resources": {"limits": {"cpu": "5"}}}]}}))
+                    .says("maximum cpu usage per Container is 2, but limit is 5"),
+            ],
+        ),
+        case(
+            "builtins",
+            "what is not switched on is left out, and what cannot be is refused",
+            vec![
+                ask("POST", format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"), 201)
+                    .send(&json!({"metadata": {"name": "l"}, "spec": {"preferredHolder": "a"}}))
+                    .at("/spec/preferredHolder", Value::Null),
+                ask("POST", format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"), 422)
+                    .send(&json!({"metadata": {"name": "n"}, "spec": {"podSelector": {}, "ingress": [{"from": [{}]}]}}))
+                    .says("must specify a peer"),
+                ask("POST", format!("/apis/batch/v1/namespaces/{namespace}/jobs"), 201)
+                    .send(&json!({"metadata": {"name": "j"}, "spec": {"template": pods_that_end}}))
+                    .at("/spec/manualSelector", false),
+                ask("POST", format!("{core}/pods/p/binding"), 400)
+                    .send(&json!({"metadata": {"name": "q"}, "target": {"kind": "Node", "name": "n"}})),
             ],
         ),
         case(

@@ -21,11 +21,7 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.value"), value, error)));
         let same = |other: &&Value| other["key"] == taint["key"] && other["effect"] == taint["effect"];
         if json::list(object, &["spec", "taints"])[..index].iter().any(|other| same(&other)) {
-            let mut shown = json!({"key": key});
-            if !value.is_empty() {
-                shown["value"] = value.into();
-            }
-            shown["effect"] = effect.into();
+            let shown = json!({"Key": key, "Value": value, "Effect": effect, "TimeAdded": null});
             let mut error = FieldError::duplicate(at, &shown);
             "taints must be unique by key and effect pair".clone_into(&mut error.detail);
             out.push(error);
@@ -42,6 +38,7 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             ));
         }
     }
+    ranges(object, old, &mut out);
     if let Some(old) = old {
         let provider = |object: &Value| json::text(object, &["spec", "providerID"]).to_owned();
         if !provider(old).is_empty() && provider(old) != provider(object) {
@@ -50,4 +47,20 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
     }
     out
+}
+
+/// Checks the addresses of a node's pods; once they are set they stay.
+fn ranges(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    let of = |object: &Value| json::list(object, &["spec", "podCIDRs"]).to_vec();
+    for (index, range) in of(object).iter().enumerate() {
+        let text = range.as_str().unwrap_or_default();
+        if crate::schema::formats::check("cidr", text) != Some(true) {
+            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            out.push(FieldError::invalid_text(format!("spec.podCIDRs[{index}]"), text, detail));
+        }
+    }
+    if old.map(of).is_some_and(|known| !known.is_empty() && known != of(object)) {
+        let detail = "node updates may not change podCIDR except from \"\" to valid";
+        out.push(FieldError::forbidden("spec.podCIDRs", detail));
+    }
 }

@@ -20,6 +20,7 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
         "ingresses" => ingress(object, &mut out),
         "persistentvolumeclaims" => volumes::claim(object, old, &mut out),
         "leases" => lease(object, &mut out),
+        "networkpolicies" => network_policy(object, &mut out),
         "storageclasses" => storage_class(object, old, &mut out),
         "priorityclasses" => priority_class(object, old, &mut out),
         "runtimeclasses" => {
@@ -87,6 +88,35 @@ fn budget(object: &Value, out: &mut Vec<FieldError>) {
         out.push(FieldError::not_supported("spec.unhealthyPodEvictionPolicy", &Value::from(policy), &known));
     }
     out.extend(at("selector").map(|found| labels::selector(found, "spec.selector")).unwrap_or_default());
+}
+
+/// Checks whom a policy of the network is about.
+fn network_policy(object: &Value, out: &mut Vec<FieldError>) {
+    let known = ["Ingress", "Egress"];
+    for (index, kind) in json::list(object, &["spec", "policyTypes"]).iter().enumerate() {
+        if !known.iter().any(|known| kind == known) {
+            out.push(FieldError::not_supported(format!("spec.policyTypes[{index}]"), kind, &known));
+        }
+    }
+    for (direction, whom) in [("ingress", "from"), ("egress", "to")] {
+        for (index, rule) in json::list(object, &["spec", direction]).iter().enumerate() {
+            for (place, peer) in json::list(rule, &[whom]).iter().enumerate() {
+                self::peer(peer, &format!("spec.{direction}[{index}].{whom}[{place}]"), out);
+            }
+        }
+    }
+}
+
+fn peer(peer: &Value, at: &str, out: &mut Vec<FieldError>) {
+    if peer.as_object().is_none_or(serde_json::Map::is_empty) {
+        out.push(FieldError::required(at, "must specify a peer"));
+    }
+    let Some(block) = peer.get("ipBlock") else { return };
+    let range = json::text(block, &["cidr"]);
+    if crate::schema::formats::check("cidr", range) != Some(true) {
+        let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+        out.push(FieldError::invalid_text(format!("{at}.ipBlock.cidr"), range, detail));
+    }
 }
 
 /// Checks counts that a budget's status tells.

@@ -26,6 +26,23 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
     if mode == "Indexed" && spec.get("completions").is_none_or(Value::is_null) {
         out.push(FieldError::required(format!("{at}.completions"), "when completion mode is Indexed"));
     }
+    if mode != "Indexed"
+        && let Some(limit) = spec.get("backoffLimitPerIndex").filter(|limit| !limit.is_null())
+    {
+        let detail = "requires indexed completion mode";
+        out.push(FieldError::invalid(format!("{at}.backoffLimitPerIndex"), limit, detail));
+    }
+    if !cron && spec.get("manualSelector").is_some_and(|manual| *manual == true) && spec.get("selector").is_none() {
+        out.push(FieldError::required("spec.selector", ""));
+        let labels = json::at(spec, &["template", "metadata", "labels"]).unwrap_or(&Value::Null);
+        let detail = "`selector` does not match template `labels`";
+        out.push(FieldError::invalid("spec.template.metadata.labels", labels, detail));
+    }
+    let by = json::text(spec, &["managedBy"]);
+    if !by.is_empty() && !by.contains('/') {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        out.push(FieldError::invalid_text(format!("{at}.managedBy"), by, detail));
+    }
     restarts(json::text(spec, &["template", "spec", "restartPolicy"]), template, out);
     if cron {
         schedule(object, out);
@@ -59,6 +76,9 @@ fn schedule(object: &Value, out: &mut Vec<FieldError>) {
     let fields: Vec<&str> = text.split_whitespace().collect();
     if text.is_empty() {
         out.push(FieldError::required("spec.schedule", ""));
+    } else if text.contains("TZ") {
+        let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        out.push(FieldError::invalid_text("spec.schedule", text, detail));
     } else if !text.starts_with('@') && fields.len() != 5 {
         let detail = format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "));
         out.push(FieldError::invalid_text("spec.schedule", text, detail));

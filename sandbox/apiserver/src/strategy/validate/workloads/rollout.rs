@@ -30,7 +30,8 @@ pub(super) fn deployment(object: &Value, out: &mut Vec<FieldError>) {
         }
         (other, _) => {
             let known = ["Recreate", "RollingUpdate"];
-            out.push(FieldError::not_supported("spec.strategy.type", &Value::from(other), &known));
+            let shown = serde_json::json!({"Type": other, "RollingUpdate": rolling});
+            out.push(FieldError::not_supported("spec.strategy", &shown, &known));
         }
     }
     if let (Some(deadline), ready) = (number("progressDeadlineSeconds"), number("minReadySeconds").unwrap_or(0))
@@ -67,7 +68,8 @@ pub(super) fn daemon_set(object: &Value, out: &mut Vec<FieldError>) {
         }
         other => {
             let known = ["RollingUpdate", "OnDelete"];
-            out.push(FieldError::not_supported("spec.updateStrategy.type", &Value::from(other), &known));
+            let shown = serde_json::json!({"Type": other, "RollingUpdate": strategy.get("rollingUpdate")});
+            out.push(FieldError::not_supported("spec.updateStrategy", &shown, &known));
         }
     }
 }

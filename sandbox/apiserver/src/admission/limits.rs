@@ -1,0 +1,146 @@
+//! LimitRanges and ResourceQuotas: what one object, and all of a namespace, may take.
+
+use serde_json::{Value, json};
+
+use super::Operation;
+use super::policies::Request;
+use crate::core::Core;
+use crate::json;
+use crate::meta;
+use crate::quantity;
+use crate::rest::Write;
+use crate::status::{Result, Status};
+use crate::store::Key;
+
+const QUOTAS: &str = "resourcequotas";
+/// How often a count is tried again when others count at the same time.
+const ATTEMPTS_MAX: usize = 16;
+/// Core kinds that quotas count by their plain names too.
+const PLAIN: [&str; 7] =
+    ["configmaps", "persistentvolumeclaims", "pods", "replicationcontrollers", "resourcequotas", "secrets", "services"];
+
+/// Gives a pod the defaults of its namespace's limits, and refuses what is beyond them.
+pub(super) fn limit(core: &Core, write: &Write<'_>, pod: &mut Value) -> Result<()> {
+    let ranges = core.builtin_list("limitranges", write.namespace);
+    let limits: Vec<&Value> = ranges.iter().flat_map(|range| json::list(range, &["spec", "limits"])).collect();
+    let mut told = Vec::new();
+    for item in limits.iter().filter(|item| item["type"] == "Container") {
+        for (key, what) in [("containers", "container"), ("initContainers", "init container")] {
+            let Some(Value::Array(containers)) = pod.pointer_mut(&format!("/spec/{key}")) else { continue };
+            for container in containers {
+                let name = format!("{what} {}", json::text(container, &["name"]));
+                for (from, to) in [("defaultRequest", "requests"), ("default", "limits")] {
+                    let set = fill(container, to, item.get(from));
+                    if !set.is_empty() {
+                        told.push(format!("{} {} for {name}", set.join(", "), to.trim_end_matches('s')));
+                    }
+                }
+            }
+        }
+    }
+    if !told.is_empty() {
+        let text = format!("LimitRanger plugin set: {}", told.join("; "));
+        json::set(pod, &["metadata", "annotations", "kubernetes.io/limit-ranger"], text.into());
+    }
+    let wrong: Vec<String> = limits.iter().flat_map(|item| beyond(item, pod)).collect();
+    let why = match wrong.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    Err(Status::forbidden(&write.resource.target(), meta::name(pod), &why))
+}
+
+/// Fills in amounts that a container leaves out; names them.
+fn fill(container: &mut Value, to: &str, defaults: Option<&Value>) -> Vec<String> {
+    let mut set = Vec::new();
+    for (name, amount) in defaults.and_then(Value::as_object).into_iter().flatten() {
+        if json::at(container, &["resources", to, name]).is_none() {
+            json::set(container, &["resources", to, name], amount.clone());
+            set.push(name.clone());
+        }
+    }
+    set.sort();
+    set
+}
+
+/// Says which limits of one kind a pod is beyond.
+fn beyond(item: &Value, pod: &Value) -> Vec<String> {
+    let containers = json::list(pod, &["spec", "containers"]);
+    match json::text(item, &["type"]) {
+        "Container" => containers.iter().flat_map(|container| outside(item, &[container])).collect(),
+        "Pod" => outside(item, &containers.iter().collect::<Vec<_>>()),
+        _ => Vec::new(),
+    }
+}
+
+fn outside(item: &Value, containers: &[&Value]) -> Vec<String> {
+    let kind = json::text(item, &["type"]);
+    let mut out = Vec::new();
+    let mut check = |bound: &str, word: &str, what: &str, exceeds: fn(i128, i128) -> bool| {
+        for (name, amount) in item.get(bound).and_then(Value::as_object).into_iter().flatten() {
+            let given = |container: &&Value| json::at(container, &["resources", &format!("{what}s"), name]).cloned();
+            let amounts: Vec<Value> = containers.iter().filter_map(given).collect();
+            let nanos = |amount: &Value| amount.as_str().and_then(quantity::nanos).unwrap_or(0);
+            let total: i128 = amounts.iter().map(nanos).sum();
+            let shown = amount.as_str().unwrap_or_default();
+            if amounts.is_empty() {
+                out.push(format!("{word} {name} usage per {kind} is {shown}. No {what} is specified"));
+            } else if exceeds(total, nanos(amount)) {
+                let given = match amounts.as_slice() {
+                    [one] => one.as_str().unwrap_or_default().to_owned(),
+                    _ => (total / 1_000_000_000).to_string(),
+                };
+                out.push(format!("{word} {name} usage per {kind} is {shown}, but {what} is {given}"));
+            }
+        }
+    };
+    check("min", "minimum", "request", |total, bound| total < bound);
+    check("max", "maximum", "limit", |total, bound| total > bound);
+    out
+}
+
+/// Counts a new object against the quotas of its namespace, or refuses it.
+pub(super) fn count(request: &Request<'_>) -> Result<()> {
+    let Request { core, write, operation: Operation::Create, .. } = request else { return Ok(()) };
+    let resource = write.resource;
+    if !resource.namespaced || !write.subresource.is_empty() {
+        return Ok(());
+    }
+    let counted = format!("count/{}", resource.target().qualified());
+    let plain = resource.group.is_empty() && PLAIN.contains(&resource.plural.as_str());
+    let names: Vec<&str> = if plain { vec![&counted, &resource.plural] } else { vec![&counted] };
+    for quota in core.builtin_list(QUOTAS, write.namespace) {
+        for _ in 0..ATTEMPTS_MAX {
+            let key = Key::new(write.namespace, meta::name(&quota));
+            let Some(stored) = core.store.get(QUOTAS, &key) else { break };
+            let mut live = stored.value();
+            let name = request.new.map(meta::name).unwrap_or_default();
+            if !spend(&mut live, &names).map_err(|why| Status::forbidden(&resource.target(), name, &why))? {
+                break;
+            }
+            if write.options.dry_run || core.store.replace(QUOTAS, &stored, live).is_ok() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds one to what a quota counts; answers whether it counts the kind at all. One whose use nobody told counts nothing.
+fn spend(quota: &mut Value, names: &[&str]) -> std::result::Result<bool, String> {
+    let mut counts = false;
+    for name in names {
+        let number = |key: &str| json::at(quota, &["status", key, name])?.as_str()?.parse::<i64>().ok();
+        let (Some(hard), Some(used)) = (number("hard"), number("used")) else { continue };
+        if used >= hard {
+            let quota = meta::name(quota);
+            return Err(format!(
+                "exceeded quota: {quota}, requested: {name}=1, used: {name}={used}, limited: {name}={hard}"
+            ));
+        }
+        json::set(quota, &["status", "used", name], json!((used + 1).to_string()));
+        counts = true;
+    }
+    Ok(counts)
+}
