@@ -1,7 +1,6 @@
 //! Command line of `lattice-manager`.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -69,12 +68,7 @@ fn kubeconfig(args: app::KubeconfigArgs) -> anyhow::Result<ExitCode> {
 
 fn sandbox_env() -> anyhow::Result<SandboxEnv> {
     let manager_exe = std::env::current_exe().context("could not find this program's own file")?;
-    let agent_exe: PathBuf = manager_exe.with_file_name("lattice-agent");
-    anyhow::ensure!(
-        agent_exe.is_file(),
-        "{} is missing: build both programs (cargo build), or put lattice-agent beside lattice-manager",
-        agent_exe.display()
-    );
+    let agent_exe = manager_exe.with_file_name("lattice-agent");
     Ok(SandboxEnv {
         manager_exe,
         agent_exe,

@@ -47,6 +47,8 @@ pub(crate) enum Error {
     Parent(#[from] parent::Error),
     #[error(transparent)]
     Manager(#[from] manager::Error),
+    #[error("{} is missing: build both programs (cargo build), or put lattice-agent beside lattice-manager", .0.display())]
+    Agent(std::path::PathBuf),
     #[error("signals could not be received")]
     Signals(#[source] std::io::Error),
     #[error("--until ready needs a LatticeCluster, and the given files have none")]
@@ -121,6 +123,9 @@ async fn run(
     board: &Arc<Board>,
     running: &mut Option<Running>,
 ) -> Result<End, Error> {
+    if !env.agent_exe.is_file() {
+        return Err(Error::Agent(env.agent_exe.clone()));
+    }
     let began = Instant::now();
     let mut interrupts = Interrupts::new().map_err(Error::Signals)?;
     let before = state.ports();

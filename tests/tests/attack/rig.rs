@@ -374,9 +374,14 @@ pub(crate) async fn verdict(way: &Way, own: &Enrolled) -> Result<Option<String>>
     Ok(ended.ok().map(|closed: Closed| closed.to_string()))
 }
 
-/// Whether the longer attacks are asked for.
+/// Whether the longer attacks are asked for; says so where they are not.
+#[expect(clippy::print_stderr, reason = "a check that is left out is said")]
 pub(crate) fn all() -> bool {
-    std::env::var_os("LATTICE_ATTACKS").is_some_and(|which| which == "all")
+    let asked = std::env::var_os("LATTICE_ATTACKS").is_some_and(|which| which == "all");
+    if !asked {
+        eprintln!("SKIPPED in part: LATTICE_ATTACKS=all runs the longer attacks, and looks for their Events");
+    }
+    asked
 }
 
 /// Waits for something that nobody announces.
