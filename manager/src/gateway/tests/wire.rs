@@ -84,9 +84,7 @@ async fn large_heads_pass_and_larger_ones_are_refused() {
         assert_eq!(answer.json()["headers"]["x-large"].as_str().map(str::len), Some(40 << 10));
     }
     let mut many = format!("GET /clusters/backend/api HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n");
-    for number in 0..200 {
-        many += &format!("X-{number}: y\r\n");
-    }
+    many.extend((0..200).map(|number| format!("X-{number}: y\r\n")));
     let heard = raw(&world, &[format!("{many}\r\n").as_bytes()], "\r\n\r\n").await;
     assert!(heard.starts_with("HTTP/1.1 431 "), "{heard}");
 }
