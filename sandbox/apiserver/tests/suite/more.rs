@@ -48,6 +48,10 @@ fn costs(group: &str) -> Vec<Case> {
     let texts = json!({"type": "array", "items": ruled(&text, "self.matches('^a+$')")});
     let map = ruled(&json!({"type": "object", "additionalProperties": text}), "self.all(k, self[k].startsWith('a'))");
     let formats = ruled(&text, "format.dns1123Label().validate(self).hasValue() == false");
+    let keys = ruled(
+        &json!({"type": "object", "maxProperties": 32, "additionalProperties": text}),
+        "self.all(k, k.size() <= 20 && k.matches('^[a-z]([-a-z]*[a-z])?$') && k != 'x')",
+    );
     let of = |field: &Value| json!({"type": "object", "properties": {"f": field}});
     vec![
         case(
@@ -58,6 +62,7 @@ fn costs(group: &str) -> Vec<Case> {
                 define(group, &of(&texts), 422).says("exceeds budget by factor of more than 100x"),
                 define(group, &of(&formats), 422).says("exceeds budget by factor of 1.006634x"),
                 define(group, &of(&map), 201),
+                define(group, &of(&keys), 201),
             ],
         ),
         case(

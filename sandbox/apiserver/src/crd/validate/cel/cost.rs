@@ -106,6 +106,8 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     const ONE: Known<'static> = Known { schema: None, size: 1.0 };
     const ANY: Known<'static> = Known { schema: None, size: UNBOUNDED };
+    /// The name of an entry: counted as if it had no length, since no schema can limit it.
+    const KEY: Known<'static> = Known { schema: None, size: 0.0 };
 
     fn sized(size: f64) -> Self {
         Self { schema: None, size }
@@ -170,10 +172,10 @@ impl<'a> Walk<'a> {
         let (range_cost, range) = self.cost(&comprehension.iter_range);
         let (start_cost, start) = self.cost(&comprehension.accu_init);
         let depth = self.names.len();
-        let first = if range.is_list() { range.items() } else { Known::ANY };
+        let first = if range.is_list() { range.items() } else { Known::KEY };
         let (first, second) = match &comprehension.iter_var2 {
             Some(_) if range.is_list() => (Known::ONE, range.items()),
-            Some(_) => (Known::ANY, range.values()),
+            Some(_) => (Known::KEY, range.values()),
             None => (first, Known::ANY),
         };
         self.names.push((comprehension.iter_var.clone(), first));
