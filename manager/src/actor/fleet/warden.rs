@@ -33,17 +33,20 @@ pub struct Wardens(Mutex<BTreeMap<String, Ward>>);
 #[derive(Debug, Default)]
 struct Ward {
     busy: bool,
+    /// Something changed while a step was being taken, which may not have seen it.
+    missed: bool,
     state: State,
 }
 
 impl Wardens {
-    /// Takes one step with a cluster, unless one is being taken.
+    /// Takes one step with a cluster; when one is being taken, another follows it.
     pub(super) fn step(&self, crew: &Arc<Crew>, cluster: Arc<LatticeCluster>, why: Quarantine) {
         let name = cluster.name_any();
         let state = {
             let mut wards = self.lock();
             let ward = wards.entry(name.clone()).or_default();
             if std::mem::replace(&mut ward.busy, true) {
+                ward.missed = true;
                 return;
             }
             ward.state.clone()
@@ -60,8 +63,9 @@ impl Wardens {
                     (State::default(), None)
                 }
             };
-            stepping.wardens.done(&name, state);
-            if let Some(pause) = pause {
+            if stepping.wardens.done(&name, state) {
+                stepping.attention.mark(&name);
+            } else if let Some(pause) = pause {
                 tokio::time::sleep(pause.clamp(STEP_PAUSE_MIN, STEP_PAUSE_MAX)).await;
                 stepping.attention.mark(&name);
             }
@@ -73,11 +77,13 @@ impl Wardens {
         self.lock().remove(name);
     }
 
-    fn done(&self, name: &str, state: State) {
-        if let Some(ward) = self.lock().get_mut(name) {
+    /// Notes the end of a step; true when something was missed meanwhile.
+    fn done(&self, name: &str, state: State) -> bool {
+        self.lock().get_mut(name).is_some_and(|ward| {
             ward.busy = false;
             ward.state = state;
-        }
+            std::mem::take(&mut ward.missed)
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Ward>> {
