@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const SANDBOXES_MAX: usize = 2;
 
 /// Longest wait for anything that a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(480);
 
 static PLACES: Semaphore = Semaphore::const_new(SANDBOXES_MAX);
 

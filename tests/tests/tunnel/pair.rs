@@ -207,6 +207,15 @@ impl Pair {
         Ok(self.metrics().await?.get(name).copied().unwrap_or_default())
     }
 
+    /// The sum of a metric over its labels; an error when it is not there, so that no name that is gone counts as zero.
+    pub(crate) async fn sum(&self, name: &str) -> Result<f64> {
+        let all = self.metrics().await?;
+        let found: Vec<f64> =
+            all.iter().filter(|(line, _)| line.split('{').next() == Some(name)).map(|(_, value)| *value).collect();
+        ensure!(!found.is_empty(), "no metric {name}");
+        Ok(found.iter().sum())
+    }
+
     /// Sessions that came up so far, over a carrier.
     pub(crate) async fn connects(&self, transport: &str) -> Result<f64> {
         self.figure(&format!("lattice_tunnel_connects_total{{transport=\"{transport}\"}}")).await

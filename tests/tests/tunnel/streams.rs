@@ -147,14 +147,14 @@ async fn daemons_that_lose_each_other_with_watches_open_end_them_and_keep_nothin
             }));
         }
         let open = "lattice_proxy_requests_open";
-        until("twenty watches", async || pair.figure(open).await.ok().filter(|open| *open >= 20.0)).await?;
+        until("twenty watches", async || pair.sum(open).await.ok().filter(|open| *open >= 20.0)).await?;
         send(agent, turn).await?;
         for watch in watches {
             tokio::time::timeout(Duration::from_secs(25), watch)
                 .await
                 .with_context(|| format!("{turn}: a watch hangs"))??;
         }
-        until("no request is open", async || pair.figure(open).await.ok().filter(|open| *open == 0.0)).await?;
+        until("no request is open", async || pair.sum(open).await.ok().filter(|open| *open == 0.0)).await?;
         if turn == "STOP" {
             send(agent, "CONT").await?;
         } else {
