@@ -82,18 +82,31 @@ async fn no_client_is_ever_told_an_untruth_while_daemons_are_killed_and_stopped(
     assert_eq!(nodes, 4);
     let asking = Asking::start(&client, nodes);
     asking.answered().await?;
-    for name in ["manager", "agent-backend", "manager"] {
-        // An open watch ends for its reader, by an end or an error, and does not hang.
+    for (name, signal) in [
+        ("manager", "KILL"),
+        ("agent-backend", "KILL"),
+        ("manager", "TERM"),
+        ("agent-backend", "TERM"),
+        ("manager", "KILL"),
+    ] {
+        // An open watch ends for its reader and does not hang; by an end, and no error, when the daemon was asked to stop.
         let watch = Api::<Node>::all(client.clone()).watch(&WatchParams::default(), "0").await?;
         let ended = task::spawn("test.watch", Kind::Request, async move {
             let mut watch = std::pin::pin!(watch);
-            while let Some(Ok(_)) = watch.next().await {}
+            let broke = loop {
+                match watch.next().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Some(error),
+                    None => break None,
+                }
+            };
+            assert!(signal == "KILL" || broke.is_none(), "{name}: {broke:?}");
         });
-        sandbox.replace(name, "KILL").await?;
+        sandbox.replace(name, signal).await?;
         tokio::time::timeout(Duration::from_secs(25), ended)
             .await
             .with_context(|| format!("{name}: a watch hangs"))??;
-        asking.answered().await.with_context(|| format!("after kill -9 of {name}"))?;
+        asking.answered().await.with_context(|| format!("after {signal} of {name}"))?;
     }
     for name in ["manager", "agent-backend"] {
         let pid = sandbox.pid(name)?;

@@ -21,8 +21,8 @@ const SPDY: [(&str, &str); 2] =
     [("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false"), ("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false")];
 
 /// A person: a kubeconfig as `lattice-manager kubeconfig` prints it.
-struct Person {
-    folder: tempfile::TempDir,
+pub(crate) struct Person {
+    pub(crate) folder: tempfile::TempDir,
     spdy: bool,
     also: Vec<String>,
 }
@@ -57,10 +57,17 @@ impl Person {
     }
 
     /// What it prints; an error when it fails.
-    async fn prints(&self, line: &[&str]) -> Result<String> {
+    pub(crate) async fn prints(&self, line: &[&str]) -> Result<String> {
         let (done, out, complaints) = self.run(line).await?;
         ensure!(done, "kubectl {line:?}: {complaints}");
         Ok(out)
+    }
+
+    /// As [`Person::prints`], of something that takes long.
+    pub(crate) async fn prints_in(&self, at_most: Duration, line: &[&str]) -> Result<String> {
+        let output = tokio::time::timeout(at_most, self.kubectl(line).output()).await??;
+        ensure!(output.status.success(), "kubectl {line:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// What it complains of; an error when it does not fail.
@@ -70,7 +77,7 @@ impl Person {
         Ok(complaints)
     }
 
-    async fn fed(&self, line: &[&str], input: &str) -> Result<String> {
+    pub(crate) async fn fed(&self, line: &[&str], input: &str) -> Result<String> {
         let mut child = self.kubectl(line).stdin(Stdio::piped()).spawn()?;
         let mut stdin = child.stdin.take().context("stdin")?;
         stdin.write_all(input.as_bytes()).await?;
@@ -146,7 +153,7 @@ async fn account(sandbox: &Sandbox, name: &str) -> Result<(tempfile::TempDir, st
 }
 
 /// The parent's administrator, who asks to be master of the child in so many words.
-async fn master(sandbox: &Sandbox) -> Result<Person> {
+pub(crate) async fn master(sandbox: &Sandbox) -> Result<Person> {
     let mut person = Person::of(&sandbox.state().join("parent.kubeconfig"), "backend").await?;
     person.also = ["--as", "me", "--as-group", "system:masters"].map(str::to_owned).to_vec();
     Ok(person)
