@@ -1,12 +1,10 @@
-//! Certificates of a manager and an agent, made here, and a bare session between the two.
+//! Certificates of a manager and an agent, made here.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use lattice_protocol::spiffe::TrustDomain;
 use lattice_protocol::tls::{self, CaBundle, Credentials, ServerCertificate};
-use lattice_protocol::transport::{Session, quic};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
@@ -49,21 +47,4 @@ impl Pki {
             client: Arc::new(tls::tunnel_client(&agent, &bundle, fleet)?),
         })
     }
-}
-
-/// Two ends of a bare QUIC session with the tunnel's settings: the manager's, the agent's, and what they live on.
-///
-/// # Errors
-/// When it cannot be made.
-pub async fn bare() -> Result<(Session, Session, [quinn::Endpoint; 2])> {
-    let pki = Pki::new(&"bench.example".parse()?, &KeyPair::generate()?)?;
-    let listener = quic::listen(SocketAddr::from(([127, 0, 0, 1], 0)), quic::server_config(pki.server)?, None)?;
-    let dialler = quic::dialler(SocketAddr::from(([0, 0, 0, 0], 0)))?;
-    let dialled = quic::dial(&dialler, quic::client_config(pki.client)?, listener.local_addr()?);
-    let accepted = async {
-        let incoming = listener.accept().await.context("a connection")?;
-        anyhow::Ok(quic::accept(incoming).await?)
-    };
-    let (dialled, accepted) = tokio::join!(dialled, accepted);
-    Ok((accepted?, dialled?, [listener, dialler]))
 }

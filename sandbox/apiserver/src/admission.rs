@@ -5,6 +5,7 @@ mod policies;
 mod rules;
 mod webhooks;
 
+pub(crate) use self::webhooks::mutate as mutate_by_webhooks;
 use serde_json::{Value, json};
 
 use crate::auth::rbac;
@@ -267,17 +268,6 @@ fn taint(object: &mut Value) {
         taints.push(json!({"key": key, "effect": "NoSchedule"}));
     }
     json::set(object, &["spec", "taints"], Value::Array(taints));
-}
-
-/// Lets webhooks change an object. Answers their warnings.
-pub(crate) async fn mutate_by_webhooks(
-    core: &Core,
-    write: &Write<'_>,
-    operation: Operation,
-    old: Option<&Value>,
-    object: &mut Value,
-) -> Result<Vec<String>> {
-    webhooks::mutate(core, write, operation, old, object).await
 }
 
 /// Asks policies and webhooks. Answers their warnings.
