@@ -1,5 +1,6 @@
 //! Who asks, and what they may.
 
+pub(crate) mod bound;
 pub(crate) mod impersonation;
 pub(crate) mod rbac;
 pub(crate) mod reviews;

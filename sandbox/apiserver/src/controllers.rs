@@ -12,7 +12,7 @@ mod notes;
 mod quotas;
 mod roles;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ async fn run(core: Weak<Core>) {
     let Some(mut changed) = core.upgrade().map(|core| core.store.subscribe_all()) else { return };
     let mut feed = Feed::default();
     let mut garbage = garbage::Collector::default();
+    let mut ending = namespaces::Ending::default();
     loop {
         changed.borrow_and_update();
         let due = {
@@ -65,7 +66,7 @@ async fn run(core: Weak<Core>) {
             if news.iter().any(|news| news.resource.plural == "clusterroles") {
                 roles::look(&core);
             }
-            namespaces::look(&core).await;
+            ending.look(&core, &news).await;
             budgets::look(&core, &news);
             quotas::look(&core, &news);
             endpoints::look(&core, &news).await;
@@ -111,12 +112,11 @@ impl Feed {
         let kinds = core.registry.now();
         let target = core.store.revision();
         let mut out = Vec::new();
-        let mut done: Vec<&Arc<str>> = Vec::new();
+        let mut done: HashSet<&Arc<str>> = HashSet::new();
         for resource in kinds.all() {
-            if done.contains(&&resource.storage) {
+            if !done.insert(&resource.storage) {
                 continue;
             }
-            done.push(&resource.storage);
             let first = !self.seen.contains_key(&resource.storage);
             let seen = self.seen.entry(Arc::clone(&resource.storage)).or_insert(target);
             if first {

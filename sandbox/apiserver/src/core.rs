@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use crate::auth::bound::Bound;
 use crate::auth::tokens::Tokens;
 use crate::config::Config;
 use crate::error::Error;
@@ -19,6 +20,7 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) registry: Registry,
     pub(crate) tokens: Tokens,
+    pub(crate) bound: Bound,
     pub(crate) metrics: Metrics,
     /// Held while definitions and the kinds that are served are brought up to date.
     pub(crate) defining: Mutex<()>,
@@ -47,6 +49,7 @@ impl Core {
             store,
             registry: Registry::default(),
             tokens,
+            bound: Bound::default(),
             metrics: Metrics::default(),
             defining: Mutex::default(),
             faults: crate::faults::Faults::default(),

@@ -277,6 +277,11 @@ impl Store {
         self.changed.send_replace(revision);
     }
 
+    /// Returns the revision of a kind's last change.
+    pub(crate) fn changed_at(&self, kind: &str) -> u64 {
+        self.lock().kinds.get(kind).map_or(0, |store| *store.changed.borrow())
+    }
+
     /// Follows a kind's changes.
     pub(crate) fn subscribe(&self, kind: &str) -> Option<watch::Receiver<u64>> {
         Some(self.lock().kinds.get(kind)?.changed.subscribe())

@@ -1,7 +1,10 @@
 //! Role based access control, and how the server says no.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
+use super::bound::Snapshot;
 use super::{MASTERS, User};
 use crate::core::Core;
 use crate::json;
@@ -28,14 +31,12 @@ pub(crate) struct Decision {
 }
 
 const ROLES: &str = "rbac.authorization.k8s.io/roles";
-const CLUSTER_ROLES: &str = "rbac.authorization.k8s.io/clusterroles";
 const BINDINGS: &str = "rbac.authorization.k8s.io/rolebindings";
-const CLUSTER_BINDINGS: &str = "rbac.authorization.k8s.io/clusterrolebindings";
 
 /// A binding that binds a user, with the rules of its role.
 struct Grant {
     reason: String,
-    rules: Vec<Value>,
+    rules: Arc<[Value]>,
 }
 
 /// Decides whether a user may do something.
@@ -54,27 +55,27 @@ pub(crate) fn decide(core: &Core, user: &User, wanted: &Attributes) -> Decision 
 
 fn grants(core: &Core, user: &User, namespace: &str) -> Vec<Grant> {
     let mut out = Vec::new();
-    for binding in core.builtin_list(CLUSTER_BINDINGS, "") {
-        grant(core, user, &binding, "", "ClusterRoleBinding", &mut out);
+    let bound = core.bound.now(core);
+    for binding in &bound.bindings {
+        out.extend(grant(core, &bound, user, binding, "", "ClusterRoleBinding"));
     }
     if !namespace.is_empty() {
         for binding in core.builtin_list(BINDINGS, namespace) {
-            grant(core, user, &binding, namespace, "RoleBinding", &mut out);
+            out.extend(grant(core, &bound, user, &binding, namespace, "RoleBinding"));
         }
     }
     out
 }
 
-fn grant(core: &Core, user: &User, binding: &Value, namespace: &str, kind: &str, out: &mut Vec<Grant>) {
+fn grant(core: &Core, bound: &Snapshot, user: &User, binding: &Value, namespace: &str, kind: &str) -> Option<Grant> {
     let subjects = json::list(binding, &["subjects"]);
-    let Some(subject) = subjects.iter().find(|subject| is_subject(subject, user, namespace)) else { return };
+    let subject = subjects.iter().find(|subject| is_subject(subject, user, namespace))?;
     let role_kind = json::text(binding, &["roleRef", "kind"]);
     let role_name = json::text(binding, &["roleRef", "name"]);
-    let role = match role_kind {
-        "ClusterRole" => core.builtin(CLUSTER_ROLES, "", role_name),
-        _ => core.builtin(ROLES, namespace, role_name),
+    let rules = match role_kind {
+        "ClusterRole" => bound.rules(core, role_name)?,
+        _ => json::list(&core.builtin(ROLES, namespace, role_name)?, &["rules"]).into(),
     };
-    let Some(role) = role else { return };
     let name = json::text(binding, &["metadata", "name"]);
     let shown = if namespace.is_empty() { name.to_owned() } else { format!("{name}/{namespace}") };
     let subject_kind = json::text(subject, &["kind"]);
@@ -85,12 +86,12 @@ fn grant(core: &Core, user: &User, binding: &Value, namespace: &str, kind: &str,
         }
         _ => json::text(subject, &["name"]).to_owned(),
     };
-    out.push(Grant {
+    Some(Grant {
         reason: format!(
             "RBAC: allowed by {kind} {shown:?} of {role_kind} {role_name:?} to {subject_kind} {subject_name:?}"
         ),
-        rules: json::list(&role, &["rules"]).to_vec(),
-    });
+        rules,
+    })
 }
 
 fn is_subject(subject: &Value, user: &User, namespace: &str) -> bool {
@@ -143,9 +144,9 @@ pub(crate) fn rules(core: &Core, user: &User, namespace: &str) -> Vec<Value> {
         rules.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
         rules.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
     }
-    for rule in grants(core, user, namespace).into_iter().flat_map(|grant| grant.rules) {
-        if !rules.contains(&rule) {
-            rules.push(rule);
+    for rule in grants(core, user, namespace).iter().flat_map(|grant| grant.rules.iter()) {
+        if !rules.contains(rule) {
+            rules.push(rule.clone());
         }
     }
     rules

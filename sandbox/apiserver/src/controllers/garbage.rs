@@ -67,19 +67,25 @@ impl Collector {
             .iter()
             .map(|owner| json::text(owner, &["uid"]).to_owned())
             .collect();
-        for gone in self.owners.remove(place).unwrap_or_default() {
-            if let Some(set) = self.dependents.get_mut(&gone) {
-                set.remove(place);
+        // Owners that were judged before are not judged again: when one goes, its dependents are.
+        if self.owners.get(place).map(Vec::as_slice).unwrap_or_default() != owners {
+            for gone in self.owners.remove(place).unwrap_or_default() {
+                if let Some(set) = self.dependents.get_mut(&gone) {
+                    set.remove(place);
+                }
+            }
+            for uid in &owners {
+                self.dependents.entry(uid.clone()).or_default().insert(place.clone());
+            }
+            if !owners.is_empty() {
+                self.owners.insert(place.clone(), owners);
+                queue.push(place.clone());
             }
         }
-        for uid in &owners {
-            self.dependents.entry(uid.clone()).or_default().insert(place.clone());
+        let uid = meta::uid(object);
+        if self.places.get(uid) != Some(place) {
+            self.places.insert(uid.to_owned(), place.clone());
         }
-        if !owners.is_empty() {
-            self.owners.insert(place.clone(), owners);
-            queue.push(place.clone());
-        }
-        self.places.insert(meta::uid(object).to_owned(), place.clone());
         let waits = meta::finalizers(object).iter().any(|name| *name == ORPHAN || *name == FOREGROUND);
         if meta::is_deleting(object) && waits {
             queue.push(place.clone());

@@ -1,11 +1,11 @@
 //! The end of namespaces: what is in them goes first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{remove, store};
+use super::{News, remove, store};
 use crate::core::Core;
 use crate::json;
 use crate::kinds::Resource;
@@ -13,54 +13,77 @@ use crate::meta;
 use crate::options::Propagation;
 use crate::store::Key;
 
-/// Empties namespaces that are being deleted and lets them go when nothing is left.
-pub(crate) async fn look(core: &Core) {
-    let kinds = core.registry.now();
-    let Some(resource) = kinds.find("", "v1", "namespaces") else { return };
-    for stored in core.store.list("namespaces", "").1 {
-        let namespace = stored.value();
-        if !meta::is_deleting(&namespace) || json::list(&namespace, &["spec", "finalizers"]).is_empty() {
-            continue;
+/// Which namespaces are being deleted.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    names: BTreeSet<String>,
+}
+
+impl Ending {
+    /// Takes up news, empties namespaces that are being deleted and lets them go when nothing is left.
+    pub(crate) async fn look(&mut self, core: &Core, news: &[News]) {
+        for one in news.iter().filter(|one| &*one.resource.storage == "namespaces") {
+            if one.everything {
+                let all = core.store.list("namespaces", "").1;
+                self.names.extend(all.iter().map(|stored| stored.key.name.to_string()));
+            }
+            self.names.extend(one.changes.iter().map(|change| change.object.key.name.to_string()));
         }
-        let name = meta::name(&namespace).to_owned();
-        let mut seen: HashSet<Arc<str>> = HashSet::new();
-        let mut left: BTreeMap<String, usize> = BTreeMap::new();
-        let mut held: BTreeMap<String, usize> = BTreeMap::new();
-        for kind in kinds.all().filter(|kind| kind.namespaced) {
-            if !seen.insert(Arc::clone(&kind.storage)) {
-                continue;
+        let asked: Vec<String> = self.names.iter().cloned().collect();
+        for name in asked {
+            if !empty(core, &name).await {
+                self.names.remove(&name);
             }
-            for object in core.store.list(&kind.storage, &name).1 {
-                if !meta::is_deleting(&object.value()) {
-                    remove(core, kind, &name, &object.key.name, None, Some(Propagation::Background)).await;
-                }
-            }
-            let remaining = core.store.list(&kind.storage, &name).1;
-            if !remaining.is_empty() {
-                left.insert(format!("{}.{}", kind.plural, kind.group), remaining.len());
-            }
-            for object in remaining {
-                for finalizer in meta::finalizers(&object.value()) {
-                    *held.entry(finalizer.to_owned()).or_default() += 1;
-                }
-            }
-        }
-        tell(core, &resource, &name, &left, &held);
-        if !left.is_empty() {
-            continue;
-        }
-        let Some(stored) = core.store.get("namespaces", &stored.key) else { continue };
-        let mut last = stored.value();
-        if meta::finalizers(&last).is_empty() {
-            if let Ok(gone) = core.store.remove("namespaces", &stored, last) {
-                core.after_delete(&resource, &gone);
-            }
-        } else {
-            json::set(&mut last, &["spec"], json!({}));
-            let _: Value = last["spec"].clone();
-            store(core, &resource, &stored, last);
         }
     }
+}
+
+/// Empties a namespace that is being deleted; answers whether it is one and still there.
+async fn empty(core: &Core, name: &str) -> bool {
+    let kinds = core.registry.now();
+    let Some(resource) = kinds.find("", "v1", "namespaces") else { return false };
+    let key = Key::new("", name);
+    let Some(stored) = core.store.get("namespaces", &key) else { return false };
+    let namespace = stored.value();
+    if !meta::is_deleting(&namespace) || json::list(&namespace, &["spec", "finalizers"]).is_empty() {
+        return false;
+    }
+    let mut seen: HashSet<Arc<str>> = HashSet::new();
+    let mut left: BTreeMap<String, usize> = BTreeMap::new();
+    let mut held: BTreeMap<String, usize> = BTreeMap::new();
+    for kind in kinds.all().filter(|kind| kind.namespaced) {
+        if !seen.insert(Arc::clone(&kind.storage)) {
+            continue;
+        }
+        for object in core.store.list(&kind.storage, name).1 {
+            if !meta::is_deleting(&object.value()) {
+                remove(core, kind, name, &object.key.name, None, Some(Propagation::Background)).await;
+            }
+        }
+        let remaining = core.store.list(&kind.storage, name).1;
+        if !remaining.is_empty() {
+            left.insert(format!("{}.{}", kind.plural, kind.group), remaining.len());
+        }
+        for object in remaining {
+            for finalizer in meta::finalizers(&object.value()) {
+                *held.entry(finalizer.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    tell(core, &resource, name, &left, &held);
+    if !left.is_empty() {
+        return true;
+    }
+    let Some(stored) = core.store.get("namespaces", &key) else { return false };
+    let mut last = stored.value();
+    if meta::finalizers(&last).is_empty() {
+        let Ok(gone) = core.store.remove("namespaces", &stored, last) else { return true };
+        core.after_delete(&resource, &gone);
+        return false;
+    }
+    json::set(&mut last, &["spec"], json!({}));
+    store(core, &resource, &stored, last);
+    true
 }
 
 /// What a namespace says of its own end: type, reason and message while all is well.

@@ -31,7 +31,8 @@ impl Selection {
         self.labels.matches(object) && self.fields.matches(object)
     }
 
-    fn selects(&self) -> bool {
+    /// Tells whether it leaves anything out, its namespace apart.
+    pub(crate) fn selects(&self) -> bool {
         !self.labels.is_empty() || !self.fields.is_empty()
     }
 }

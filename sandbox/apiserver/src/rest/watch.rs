@@ -177,9 +177,12 @@ impl Watch {
         }
         let serve = |stored: &Stored| serve::served(&self.resource, stored);
         let new = serve(&change.object);
-        let old = change.old.as_deref().map(serve);
-        let matches = change.event != Event::Deleted && self.selection.matches(&new);
-        let matched = old.as_ref().is_some_and(|old| self.selection.matches(old));
+        let selects = self.selection.selects();
+        let matches = change.event != Event::Deleted && (!selects || self.selection.matches(&new));
+        // What an object was matters only to a watch that selects.
+        let old = change.old.as_deref().filter(|_| selects).map(serve);
+        let matched =
+            if selects { old.as_ref().is_some_and(|old| self.selection.matches(old)) } else { change.old.is_some() };
         match (change.event, matched, matches) {
             (Event::Deleted, true, _) => self.push("DELETED", new),
             (_, false, true) => self.push("ADDED", new),
