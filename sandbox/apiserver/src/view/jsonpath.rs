@@ -26,7 +26,7 @@ fn find(object: &Value, path: &str) -> Vec<Value> {
             continue;
         }
         if let Some(after) = rest.strip_prefix('[') {
-            let Some((inside, after)) = bracket(after) else { return Vec::new() };
+            let Some((inside, after)) = split_at(after, ']') else { return Vec::new() };
             here = here.iter().flat_map(|value| pick(value, inside)).collect();
             rest = after;
             continue;
@@ -74,11 +74,12 @@ fn key(text: &str) -> (String, &str) {
     (out, "")
 }
 
-fn bracket(text: &str) -> Option<(&str, &str)> {
+/// Splits a text at the first `wanted` that no quotes enclose.
+fn split_at(text: &str, wanted: char) -> Option<(&str, &str)> {
     let mut quote: Option<char> = None;
     for (at, c) in text.char_indices() {
         match (quote, c) {
-            (None, ']') => return Some((&text[..at], &text[at + 1..])),
+            (None, c) if c == wanted => return Some((&text[..at], &text[at + 1..])),
             (None, '"' | '\'') => quote = Some(c),
             (Some(open), c) if open == c => quote = None,
             _ => {}
@@ -93,21 +94,45 @@ fn pick(value: &Value, inside: &str) -> Vec<Value> {
         let items = value.as_array().cloned().unwrap_or_default();
         return items.into_iter().filter(|item| holds(item, filter)).collect();
     }
+    // Several choices: `0,2` or `'a','b'`.
+    if let Some((one, others)) = split_at(inside, ',') {
+        return pick(value, one).into_iter().chain(pick(value, others)).collect();
+    }
+    // A quoted key is read like one behind a dot: `\.` stands for a dot in it.
+    if let Some(key) = ['\'', '"'].into_iter().find_map(|q| inside.strip_prefix(q)?.strip_suffix(q)) {
+        return find(value, &format!(".{key}"));
+    }
     match (value, inside) {
         (Value::Array(items), "*") => items.clone(),
         (Value::Object(map), "*") => map.values().cloned().collect(),
-        (Value::Array(items), index) => index
-            .parse::<i64>()
-            .ok()
-            .and_then(|index| {
-                let length = i64::try_from(items.len()).ok()?;
-                let at = if index < 0 { index + length } else { index };
-                items.get(usize::try_from(at).ok()?).cloned()
-            })
-            .into_iter()
-            .collect(),
-        (value, key) => value.get(key.trim_matches(['"', '\''])).cloned().into_iter().collect(),
+        (Value::Array(items), range) => slice(items, range).unwrap_or_default(),
+        (value, key) => value.get(key).cloned().into_iter().collect(),
     }
+}
+
+/// Takes the items of an index `1`, `-1` or of a range `from:to:step`, either end of which may be left out.
+fn slice(items: &[Value], range: &str) -> Option<Vec<Value>> {
+    let length = i64::try_from(items.len()).ok()?;
+    let parts: Vec<&str> = range.split(':').map(str::trim).collect();
+    let end = |text: &str, otherwise: i64| match text {
+        "" => Some(otherwise),
+        text => text.parse::<i64>().ok().map(|at| if at < 0 { at + length } else { at }),
+    };
+    let (from, to, step) = match parts[..] {
+        [at] => {
+            let at = end(at, 0)?;
+            (at, at + 1, 1)
+        }
+        [from, to] => (end(from, 0)?, end(to, length)?, 1),
+        [from, to, step] => (end(from, 0)?, end(to, length)?, if step.is_empty() { 1 } else { step.parse().ok()? }),
+        _ => return None,
+    };
+    let step = usize::try_from(step).ok().filter(|step| *step > 0)?;
+    let bound = |at: i64| usize::try_from(at.clamp(0, length)).unwrap_or_default();
+    if from >= length && parts.len() == 1 {
+        return None;
+    }
+    Some(items.get(bound(from)..bound(to))?.iter().step_by(step).cloned().collect())
 }
 
 /// Tells whether a filter like `@.type=="Ready"` holds for an item.
@@ -152,6 +177,12 @@ mod tests {
             (".spec.l[-1].n", Some(json!("b"))),
             (".spec.none", None),
             (".a\\.b.c", Some(json!(3))),
+            // As Cluster API's own columns name a label.
+            ("['a\\.b'].c", Some(json!(3))),
+            (".spec.l[1:].n", Some(json!("b"))),
+            (".spec.l[0:1].n", Some(json!("a"))),
+            (".spec.l[5].n", None),
+            (".spec.l[1,0].n", Some(json!("b"))),
         ];
         for (path, expected) in cases {
             assert_eq!(first(&object, path), expected, "{path}");
