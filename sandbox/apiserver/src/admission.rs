@@ -39,6 +39,9 @@ pub(crate) fn mutate(
     if write.resource.group == "rbac.authorization.k8s.io" {
         grants(core, write, object)?;
     }
+    if write.resource.is("", "Pod") && operation == Operation::Update && write.subresource.is_empty() {
+        tolerations(object);
+    }
     if operation != Operation::Create {
         return Ok(());
     }
@@ -187,8 +190,33 @@ fn pod(core: &Core, write: &Write<'_>, object: &mut Value) -> Result<()> {
     if mounts {
         mount_token(object);
     }
+    let own = json::list(object, &["spec", "imagePullSecrets"]).is_empty();
+    if let (true, Some(secrets)) = (own, json::at(&found, &["imagePullSecrets"])) {
+        json::set(object, &["spec", "imagePullSecrets"], secrets.clone());
+    }
     tolerations(object);
+    runtime_class(core, write, object)?;
     priority(core, write, object)
+}
+
+/// Pods of a class of runtimes have what it says they take.
+fn runtime_class(core: &Core, write: &Write<'_>, object: &mut Value) -> Result<()> {
+    let class = json::text(object, &["spec", "runtimeClassName"]).to_owned();
+    let name = meta::name(object).to_owned();
+    let refuse = |why: &str| Err(Status::forbidden(&write.resource.target(), &name, &format!("pod rejected: {why}")));
+    if class.is_empty() {
+        if json::at(object, &["spec", "overhead"]).is_some_and(|overhead| !overhead.is_null()) {
+            return refuse("Pod Overhead set without corresponding RuntimeClass defined Overhead");
+        }
+        return Ok(());
+    }
+    let Some(found) = core.builtin("node.k8s.io/runtimeclasses", "", &class) else {
+        return refuse(&format!("RuntimeClass {class:?} not found"));
+    };
+    if let Some(overhead) = json::at(&found, &["overhead", "podFixed"]) {
+        json::set(object, &["spec", "overhead"], overhead.clone());
+    }
+    Ok(())
 }
 
 /// Mounts the account's token into every container.
@@ -254,6 +282,22 @@ fn priority(core: &Core, write: &Write<'_>, object: &mut Value) -> Result<()> {
         if let Some(own) = found.get("preemptionPolicy") {
             policy = own.clone();
         }
+    }
+    let name = meta::name(object).to_owned();
+    let refuse = |why: String| Err(Status::forbidden(&write.resource.target(), &name, &why));
+    let sent = |key: &str| json::at(object, &["spec", key]).filter(|sent| !sent.is_null()).cloned();
+    if let Some(sent) = sent("priority").filter(|sent| *sent != value) {
+        return refuse(format!(
+            "the integer value of priority ({sent}) must not be provided in pod spec; priority admission controller \
+             computed {value} from the given PriorityClass name"
+        ));
+    }
+    if let Some(sent) = sent("preemptionPolicy").filter(|sent| *sent != policy) {
+        let (sent, policy) = (sent.as_str().unwrap_or_default(), policy.as_str().unwrap_or_default());
+        return refuse(format!(
+            "the string value of PreemptionPolicy ({sent}) must not be provided in pod spec; priority admission controller \
+             computed {policy} from the given PriorityClass name"
+        ));
     }
     json::set(object, &["spec", "priority"], value);
     json::set(object, &["spec", "preemptionPolicy"], policy);

@@ -2,6 +2,7 @@
 
 pub(crate) mod bound;
 pub(crate) mod impersonation;
+mod nodes;
 pub(crate) mod rbac;
 pub(crate) mod reviews;
 pub(crate) mod tokens;

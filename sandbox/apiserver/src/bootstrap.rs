@@ -1,5 +1,7 @@
 //! The objects that every cluster begins with.
 
+mod roles;
+
 use serde_json::{Value, json};
 
 use crate::core::Core;
@@ -20,15 +22,23 @@ pub(crate) fn make(core: &Core) {
             name,
             json!({
                 "kind": "Namespace", "apiVersion": "v1",
-                "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+                "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}, "managedFields": [{
+                    "manager": "kube-apiserver", "operation": "Update", "apiVersion": "v1", "time": now,
+                    "fieldsType": "FieldsV1",
+                    "fieldsV1": {"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}},
+                }]},
                 "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
             }),
             &now,
         );
     }
-    roles(core, &now);
+    roles::make(core, &now);
     for (name, value, text) in [
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster."),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
         (
             "system-node-critical",
             2_000_001_000,
@@ -85,83 +95,4 @@ fn put(core: &Core, storage: &str, namespace: &str, name: &str, mut object: Valu
     json::set(&mut object, &["metadata", "uid"], uuid::Uuid::new_v4().to_string().into());
     json::set(&mut object, &["metadata", "creationTimestamp"], now.into());
     let _ = core.store.create(storage, key, object);
-}
-
-fn roles(core: &Core, now: &str) {
-    let meta = |name: &str| {
-        json!({"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-            "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"}})
-    };
-    let role = |name: &str, rules: Value| {
-        put(
-            core,
-            &format!("{RBAC}/clusterroles"),
-            "",
-            name,
-            json!({
-                "kind": "ClusterRole", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name), "rules": rules,
-            }),
-            now,
-        );
-    };
-    let bind = |name: &str, groups: &[&str]| {
-        let subjects: Vec<Value> =
-            groups.iter().map(|group| json!({"kind": "Group", "apiGroup": RBAC, "name": group})).collect();
-        put(
-            core,
-            &format!("{RBAC}/clusterrolebindings"),
-            "",
-            name,
-            json!({
-                "kind": "ClusterRoleBinding", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name),
-                "subjects": subjects, "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
-            }),
-            now,
-        );
-    };
-    role(
-        "cluster-admin",
-        json!([
-            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, {"verbs": ["*"], "nonResourceURLs": ["*"]},
-        ]),
-    );
-    bind("cluster-admin", &["system:masters"]);
-    role(
-        "system:discovery",
-        json!([{"verbs": ["get"], "nonResourceURLs": [
-            "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version",
-            "/version/",
-        ]}]),
-    );
-    bind("system:discovery", &["system:authenticated"]);
-    role(
-        "system:public-info-viewer",
-        json!([{"verbs": ["get"], "nonResourceURLs": [
-            "/healthz", "/livez", "/readyz", "/version", "/version/",
-        ]}]),
-    );
-    bind("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]);
-    role(
-        "system:basic-user",
-        json!([
-            {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
-                "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]},
-            {"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
-        ]),
-    );
-    bind("system:basic-user", &["system:authenticated"]);
-    for name in ["admin", "edit", "view"] {
-        let label = format!("rbac.authorization.k8s.io/aggregate-to-{name}");
-        put(
-            core,
-            &format!("{RBAC}/clusterroles"),
-            "",
-            name,
-            json!({
-                "kind": "ClusterRole", "apiVersion": format!("{RBAC}/v1"), "metadata": meta(name), "rules": null,
-                "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]},
-            }),
-            now,
-        );
-    }
 }

@@ -6,10 +6,14 @@ use std::sync::{Arc, PoisonError};
 
 use serde_json::{Value, json};
 
+use crate::apply::fieldset::FieldSet;
+use crate::apply::managed::{self, Manager};
+use crate::apply::ownership;
 use crate::core::Core;
 use crate::json;
 use crate::kinds::{EXTENSIONS, Resource, custom};
 use crate::meta;
+use crate::schema::Place;
 use crate::store::Stored;
 
 /// Where definitions are stored.
@@ -19,7 +23,8 @@ const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// Prepares a new definition: its status begins with the version that is stored.
 pub(crate) fn prepare_create(object: &mut Value) {
     let versions = json::list(object, &["spec", "versions"]);
-    let stored: Vec<Value> = versions.iter().filter(|v| v["storage"] == true).map(|v| v["name"].clone()).collect();
+    let stored: Vec<Value> =
+        versions.iter().filter(|v| v["storage"] == true).map(|v| v["name"].clone()).take(1).collect();
     let stored = if stored.is_empty() { Value::Null } else { Value::Array(stored) };
     let status = json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored});
     json::set(object, &["status"], status);
@@ -92,6 +97,7 @@ impl Core {
                 }
             }
             if !json::same(&new, &definition) {
+                own(&definition, &mut new, &now);
                 let _ = self.store.replace(STORAGE, &stored, new.clone());
             }
             if is_established(&new) {
@@ -159,6 +165,23 @@ impl Core {
             let _ = self.store.replace(STORAGE, stored, last);
         }
     }
+}
+
+/// Notes that the server itself wrote the status of a definition.
+fn own(old: &Value, new: &mut Value, now: &str) {
+    let entries = managed::read(old);
+    let node = crate::kinds::node_of("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    let (false, Some(node)) = (entries.is_empty(), node) else { return };
+    let manager = Manager {
+        name: "kube-apiserver".to_owned(),
+        applies: false,
+        api_version: "apiextensions.k8s.io/v1".to_owned(),
+        subresource: "status".to_owned(),
+    };
+    let reset = FieldSet::of_paths(&[&["spec"], &["metadata"]]);
+    let write = ownership::Write { place: Place::of(node), manager: &manager, now, reset: &reset };
+    let entries = write.update(old, new, entries);
+    managed::write(new, entries);
 }
 
 fn is_established(definition: &Value) -> bool {

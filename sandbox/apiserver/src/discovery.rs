@@ -20,9 +20,53 @@ pub(crate) fn version() -> Value {
     })
 }
 
-/// Answers `/api`.
-pub(crate) fn core_versions() -> Value {
-    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+/// Answers `/api`; the server is reached where the request came.
+pub(crate) fn core_versions(host: &str) -> Value {
+    json!({
+        "kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": host}],
+    })
+}
+
+/// Answers where the keys are that tokens are signed with.
+pub(crate) fn issuer(issuer: &str, host: &str) -> Value {
+    json!({
+        "issuer": issuer, "jwks_uri": format!("https://{host}/openid/v1/jwks"),
+        "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    })
+}
+
+/// Lists the paths that the server answers.
+pub(crate) fn paths(kinds: &Kinds) -> Value {
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/healthz/log",
+        "/healthz/ping",
+        "/livez",
+        "/livez/log",
+        "/livez/ping",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/readyz/log",
+        "/readyz/ping",
+        "/version",
+    ]
+    .map(String::from)
+    .into();
+    for group in kinds.groups().into_iter().filter(|group| !group.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(kinds.group(&group).into_iter().map(|(version, _)| format!("/apis/{group}/{version}")));
+    }
+    paths.sort();
+    json!({"paths": paths})
 }
 
 fn group_value(kinds: &Kinds, group: &str) -> Value {
@@ -58,7 +102,7 @@ pub(crate) fn group(kinds: &Kinds, group: &str) -> Result<Value> {
 pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Value> {
     let found = kinds.group(group).into_iter().find(|(known, _)| known == version);
     let Some((_, list)) = found else {
-        return Err(if group.is_empty() { Status::no_resource() } else { Status::page_not_found() });
+        return Err(if is_builtin_group(group) { Status::no_resource() } else { Status::page_not_found() });
     };
     let mut out = Vec::new();
     for resource in &list {
@@ -87,7 +131,7 @@ pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Val
 fn resource_value(resource: &Resource) -> Value {
     let mut value = json!({
         "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
-        "kind": resource.kind, "verbs": resource.verbs,
+        "kind": resource.kind, "verbs": verbs(resource),
     });
     if !resource.short_names.is_empty() {
         value["shortNames"] = resource.short_names.clone().into();
@@ -95,15 +139,36 @@ fn resource_value(resource: &Resource) -> Value {
     if !resource.categories.is_empty() {
         value["categories"] = resource.categories.clone().into();
     }
-    if resource.allows("list") {
+    if resource.allows("list") && resource.plural != "componentstatuses" {
         value["storageVersionHash"] = storage_hash(resource).into();
     }
     value
 }
 
+/// What may still be done to objects whose definition is going.
+const TERMINATING_VERBS: [&str; 5] = ["delete", "deletecollection", "get", "list", "watch"];
+
+fn verbs(resource: &Resource) -> Vec<String> {
+    match resource.custom() {
+        Some(custom) if custom.terminating => TERMINATING_VERBS.map(String::from).into(),
+        _ => resource.verbs.clone(),
+    }
+}
+
+/// Tells by a hash as which kind objects are stored: some are stored as another version's, or another group's.
 fn storage_hash(resource: &Resource) -> String {
     use base64::Engine as _;
-    let text = format!("{}/{}/{}", resource.group, resource.version, resource.kind);
+    let (group, version) = match resource.kind.as_str() {
+        "CustomResourceDefinition" | "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding"
+            if !resource.is_custom() =>
+        {
+            (resource.group.as_str(), "v1beta1")
+        }
+        "HorizontalPodAutoscaler" if !resource.is_custom() => (resource.group.as_str(), "v2"),
+        "Event" if !resource.is_custom() => ("", "v1"),
+        _ => (resource.group.as_str(), resource.version.as_str()),
+    };
+    let text = format!("{group}/{version}/{}", resource.kind);
     base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(text)[..8])
 }
 
@@ -116,22 +181,24 @@ fn aggregated_group(kinds: &Kinds, group: &str) -> Value {
             json!({"version": version, "resources": list, "freshness": "Current"})
         })
         .collect();
-    let meta = if group.is_empty() {
-        json!({"creationTimestamp": null})
-    } else {
-        json!({"name": group, "creationTimestamp": null})
-    };
+    let meta = if group.is_empty() { json!({}) } else { json!({"name": group}) };
     json!({"metadata": meta, "versions": versions})
 }
 
 fn aggregated_resource(resource: &Resource) -> Value {
-    let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    // A built-in kind of the resource's own group and version stands by itself.
+    let own =
+        |group: &str, version: &str| !resource.is_custom() && group == resource.group && version == resource.version;
+    let kind = |group: &str, version: &str, kind: &str| {
+        let (group, version) = if own(group, version) { ("", "") } else { (group, version) };
+        json!({"group": group, "version": version, "kind": kind})
+    };
     let mut value = json!({
         "resource": resource.plural,
         "responseKind": kind(&resource.group, &resource.version, &resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": resource.verbs,
+        "verbs": verbs(resource),
     });
     if !resource.short_names.is_empty() {
         value["shortNames"] = resource.short_names.clone().into();

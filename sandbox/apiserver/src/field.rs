@@ -113,6 +113,11 @@ impl FieldError {
         Self::new(Problem::Invalid, field, go_quote(value), detail)
     }
 
+    /// Says that something is invalid without quoting it.
+    pub(crate) fn invalid_bare(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Problem::Invalid, field, String::new(), detail)
+    }
+
     pub(crate) fn type_invalid(field: impl Into<String>, value: String, detail: impl Into<String>) -> Self {
         Self::new(Problem::TypeInvalid, field, value, detail)
     }
@@ -140,7 +145,12 @@ impl FieldError {
     }
 
     pub(crate) fn too_many(field: impl Into<String>, actual: usize, max: u64) -> Self {
-        Self::new(Problem::TooMany, field, actual.to_string(), format!("must have at most {max} items"))
+        Self::new(
+            Problem::TooMany,
+            field,
+            actual.to_string(),
+            format!("must have at most {max} item{}", if max == 1 { "" } else { "s" }),
+        )
     }
 
     pub(crate) fn not_found(field: impl Into<String>, value: &Value) -> Self {

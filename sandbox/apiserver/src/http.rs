@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod handle;
 pub(crate) mod method;
+mod pages;
 pub(crate) mod path;
 pub(crate) mod respond;
 

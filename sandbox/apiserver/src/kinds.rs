@@ -13,6 +13,28 @@ use custom::Custom;
 pub(crate) const EXTENSIONS: &str = "apiextensions.k8s.io";
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 /// The same, in the order in which discovery tells those of custom resources.
+/// Groups in the order in which discovery names them.
+const GROUPS: [&str; 19] = [
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+];
 const CUSTOM_VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 
 /// A path below an object.
@@ -179,6 +201,8 @@ impl Kinds {
                 out.push(resource.group.clone());
             }
         }
+        let place = |group: &str| GROUPS.iter().position(|known| *known == group).unwrap_or(GROUPS.len());
+        out.sort_by_key(|group| place(group));
         out.extend(self.custom.keys().cloned());
         out
     }

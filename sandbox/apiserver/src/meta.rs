@@ -56,7 +56,7 @@ pub(crate) fn generate(prefix: &str) -> String {
 /// Sets what the server decides about a new object.
 pub(crate) fn on_create(object: &mut Value, now: &str) {
     let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
-    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
         meta.shift_remove(key);
     }
     if meta.get("name").and_then(Value::as_str).unwrap_or_default().is_empty()
@@ -241,7 +241,7 @@ fn finalizers_of(resource: &Resource, meta: &Value, out: &mut Vec<FieldError>) {
     for (index, finalizer) in list.iter().enumerate() {
         let name = finalizer.as_str().unwrap_or_default();
         let errors = names::qualified(name);
-        let plain = errors.is_empty() && !name.contains('/') && !FINALIZERS.contains(&name);
+        let plain = !name.contains('/') && !FINALIZERS.contains(&name);
         out.extend(errors.into_iter().map(|error| FieldError::invalid_text(path, name, error)));
         if plain && !resource.is_custom() {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
@@ -253,6 +253,44 @@ fn finalizers_of(resource: &Resource, meta: &Value, out: &mut Vec<FieldError>) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         out.push(FieldError::invalid(path, &Value::Array(list.to_vec()), detail));
     }
+}
+
+/// Kinds whose update looks at the whole metadata twice over.
+const LOOKED_AT_TWICE: [(&str, &str); 16] = [
+    ("", "configmaps"),
+    ("", "endpoints"),
+    ("", "namespaces"),
+    ("", "nodes"),
+    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+    ("", "pods"),
+    ("", "secrets"),
+    ("", "serviceaccounts"),
+    ("batch", "jobs"),
+    ("networking.k8s.io", "ingresses"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
+    ("storage.k8s.io", "storageclasses"),
+];
+
+/// Checks metadata after an update. Several steps of the real server check the same and each adds its errors: clients
+/// see them once in the message and as often as they were found among the causes.
+pub(crate) fn validate_again(resource: &Resource, object: &Value) -> Vec<FieldError> {
+    let found = validate(resource, object);
+    let twice = LOOKED_AT_TWICE.contains(&(resource.group.as_str(), resource.plural.as_str()));
+    let base = match resource.plural.as_str() {
+        "poddisruptionbudgets" | "events" if !resource.is_custom() => 2,
+        _ => 3 + usize::from(twice),
+    };
+    let times = |error: &FieldError| match error.field.as_str() {
+        "metadata.labels" | "metadata.annotations" => base,
+        field if field.starts_with("metadata.ownerReferences") => base,
+        field if field.starts_with("metadata.finalizers") => 1 + usize::from(twice),
+        _ => 1,
+    };
+    found.iter().flat_map(|error| std::iter::repeat_n(error.clone(), times(error))).collect()
 }
 
 /// Checks what an update does to metadata. The real server checks twice and says each error twice.

@@ -98,6 +98,8 @@ pub(crate) struct WriteOptions {
     pub(crate) manager: String,
     pub(crate) validation: FieldValidation,
     pub(crate) force: bool,
+    /// The object is one of many that a request is about.
+    pub(crate) of_many: bool,
 }
 
 impl WriteOptions {
@@ -132,7 +134,7 @@ impl WriteOptions {
             return Err(Status::invalid_options(kind, &errors));
         }
         let manager = if manager.is_empty() { agent_name(user_agent) } else { manager.to_owned() };
-        Ok(Self { dry_run, manager, validation, force: query.is_on("force") })
+        Ok(Self { dry_run, manager, validation, force: query.is_on("force"), of_many: false })
     }
 }
 

@@ -8,9 +8,18 @@ use serde_json::Value;
 use crate::field::{FieldError, Problem, quote};
 use crate::json;
 
+mod align;
+mod optional;
+
+pub(crate) use optional::plain;
+
 /// The rules of a schema, compiled.
 pub(crate) struct Rules {
     schema: Option<CompiledSchema>,
+    /// The schema itself: it tells maps from objects and which lists have keys.
+    source: Value,
+    /// Rules as they were written, by the form that the engine takes.
+    written: BTreeMap<String, String>,
     /// The messages of rules that have one.
     messages: BTreeMap<String, String>,
 }
@@ -25,13 +34,15 @@ impl Rules {
     /// Compiles the rules of a schema; one without rules costs nothing.
     pub(crate) fn compile(schema: &Value) -> Self {
         if !has_rules(schema) {
-            return Self { schema: None, messages: BTreeMap::new() };
+            return Self { schema: None, source: Value::Null, written: BTreeMap::new(), messages: BTreeMap::new() };
         }
         let mut schema = schema.clone();
+        let mut written = BTreeMap::new();
+        optional::rewrite(&mut schema, &mut written);
         make_optional(&mut schema);
         let mut messages = BTreeMap::new();
         collect_messages(&schema, &mut messages);
-        Self { schema: Some(compile_schema(&schema)), messages }
+        Self { schema: Some(compile_schema(&schema)), source: schema, written, messages }
     }
 
     /// Tells whether there are rules at all.
@@ -42,6 +53,13 @@ impl Rules {
     /// Evaluates the rules on an object, and on the one before where there is one.
     pub(crate) fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let Some(schema) = &self.schema else { return Vec::new() };
+        // The engine takes items at the same place for the same item: items of lists with keys are brought there.
+        let aligned = old.and_then(|old| align::align(&self.source, object, old));
+        let given = object;
+        let (object, old) = match &aligned {
+            Some(aligned) => (&aligned.new, Some(&aligned.old)),
+            None => (object, old),
+        };
         let Err(errors) = kube_cel::Validator::new().validate_compiled_with_context(
             schema,
             object,
@@ -50,7 +68,18 @@ impl Rules {
         ) else {
             return Vec::new();
         };
-        errors.into_vec().into_iter().map(|error| worded(object, error, &self.messages)).collect()
+        let worded = |mut error: kube_cel::ValidationError| {
+            if let Some(rule) = self.written.get(&error.rule) {
+                error.rule.clone_from(rule);
+            }
+            if let Some(aligned) = &aligned {
+                error.field_path = aligned.given(&error.field_path);
+            }
+            let mut out = worded(given, error, &self.messages);
+            out.field = align::shown(&self.source, &out.field);
+            out
+        };
+        errors.into_vec().into_iter().map(worded).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod builtin;
 pub(crate) mod crd;
 pub(crate) mod defaults;
+pub(crate) mod embedded;
 pub(crate) mod formats;
 pub(crate) mod prune;
 pub(crate) mod typed;

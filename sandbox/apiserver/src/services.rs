@@ -20,10 +20,13 @@ pub(crate) fn has(address: std::net::Ipv4Addr) -> bool {
 /// Gives a service what it has not yet: an address, families, node ports.
 pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) {
     let kind = json::text(object, &["spec", "type"]).to_owned();
+    if let Some(old) = old {
+        released(old, object);
+    }
     if kind == "ExternalName" {
         return;
     }
-    if let Some(old) = old {
+    if let Some(old) = old.filter(|old| json::text(old, &["spec", "type"]) != "ExternalName") {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
             if json::at(object, &["spec", key]).is_none() {
                 json::carry(old, object, &["spec", key]);
@@ -38,16 +41,59 @@ pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) {
         json::set(object, &["spec", "clusterIP"], free.unwrap_or_default().into());
     }
     let ip = json::text(object, &["spec", "clusterIP"]).to_owned();
+    let selects = json::at(object, &["spec", "selector"]).and_then(Value::as_object).is_some_and(|map| !map.is_empty());
     let mut default = |key: &str, value: Value| {
         if json::at(object, &["spec", key]).is_none() {
             json::set(object, &["spec", key], value);
         }
     };
     default("clusterIPs", json!([ip]));
+    // Nobody knows the families of what is behind a service without addresses and selector.
+    if ip == "None" && !selects {
+        default("ipFamilies", json!(["IPv4", "IPv6"]));
+        default("ipFamilyPolicy", "RequireDualStack".into());
+    }
     default("ipFamilies", json!(["IPv4"]));
     default("ipFamilyPolicy", "SingleStack".into());
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         node_ports(old, &others, object);
+    }
+}
+
+/// Takes away what a service had as one of another type, where the request does not change it itself.
+fn released(old: &Value, object: &mut Value) {
+    let kind = |service: &Value| json::text(service, &["spec", "type"]).to_owned();
+    let (was, is) = (kind(old), kind(object));
+    let drop = |object: &mut Value, key: &str| {
+        if json::at(old, &["spec", key]) == json::at(object, &["spec", key]) {
+            json::remove(object, &["spec", key]);
+        }
+    };
+    let open = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    if was != "ExternalName" && is == "ExternalName" {
+        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+            drop(object, key);
+        }
+    }
+    if was == "ExternalName" && is != "ExternalName" {
+        drop(object, "externalName");
+    }
+    if open(&was) && !open(&is) {
+        drop(object, "externalTrafficPolicy");
+        drop(object, "healthCheckNodePort");
+        let known: Vec<Value> =
+            json::list(old, &["spec", "ports"]).iter().map(|port| port["nodePort"].clone()).collect();
+        if let Some(Value::Array(ports)) = object.pointer_mut("/spec/ports") {
+            for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+                if port.get("nodePort").is_some_and(|node| known.contains(node)) {
+                    port.shift_remove("nodePort");
+                }
+            }
+        }
+    }
+    if was == "LoadBalancer" && is != "LoadBalancer" {
+        drop(object, "allocateLoadBalancerNodePorts");
+        drop(object, "loadBalancerClass");
     }
 }
 

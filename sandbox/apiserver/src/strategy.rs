@@ -10,7 +10,7 @@ use crate::json;
 use crate::kinds::Resource;
 
 /// Kinds of the core group that count generations.
-const GENERATION_CORE: [&str; 2] = ["pods", "replicationcontrollers"];
+const GENERATION_CORE: [&str; 3] = ["pods", "podtemplates", "replicationcontrollers"];
 /// Other groups' kinds that count no generations.
 const NO_GENERATION: [&str; 19] = [
     "leases",
@@ -53,5 +53,19 @@ pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
             return vec!["tls: failed to find any PEM data in certificate input".to_owned()];
         }
     }
-    Vec::new()
+    hostname_warning(resource, crate::meta::name(object)).into_iter().collect()
+}
+
+/// Warns of names that make no names of hosts.
+fn hostname_warning(resource: &Resource, name: &str) -> Option<String> {
+    let used = match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => "the Pod's hostname",
+        ("", "replicationcontrollers") | ("apps", "deployments" | "replicasets") | ("batch", "jobs" | "cronjobs") => {
+            "Pod names and hostnames"
+        }
+        _ => return None,
+    };
+    let wrong = crate::names::label(name);
+    let why = "which can result in surprising behavior; a DNS label is recommended";
+    (!wrong.is_empty()).then(|| format!("metadata.name: this is used in {used}, {why}: [{}]", wrong.join(" ")))
 }

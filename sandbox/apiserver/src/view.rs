@@ -43,8 +43,13 @@ pub(crate) enum Shown {
     Table(Include),
     /// A table of the version that nobody asks for any more.
     OldTable(Include),
-    Partial,
-    PartialList,
+    /// Metadata alone; `old` asks for the version v1beta1.
+    Partial {
+        old: bool,
+    },
+    PartialList {
+        old: bool,
+    },
 }
 
 impl Shown {
@@ -53,16 +58,26 @@ impl Shown {
     }
 
     pub(crate) fn is_partial(self) -> bool {
-        matches!(self, Self::Partial | Self::PartialList)
+        matches!(self, Self::Partial { .. } | Self::PartialList { .. })
     }
 
     /// Shows one object.
     pub(crate) fn one(self, core: &Core, resource: &Resource, object: Value) -> Result<Value> {
         match self {
             Self::Object => Ok(object),
-            Self::Partial => Ok(partial(&object)),
-            Self::PartialList => Err(Status::unforeseen("content is not a list")),
-            Self::OldTable(include) => Self::Table(include).one(core, resource, object).map(old),
+            Self::Partial { old } => Ok(versioned(partial(&object), old)),
+            Self::PartialList { .. } if resource.is_custom() => Err(Status::unforeseen("content is not a list")),
+            Self::PartialList { .. } => {
+                let group = resource.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+                let text = format!(
+                    "you requested PartialObjectMetadataList, but the requested object is not a list (*{group}.{})",
+                    resource.kind
+                );
+                Err(Status::new(406, "NotAcceptable", text))
+            }
+            Self::OldTable(include) => {
+                Self::Table(include).one(core, resource, object).map(|table| versioned(table, true))
+            }
             Self::Table(include) => {
                 let version = object["metadata"]["resourceVersion"].clone();
                 let meta = if version.is_null() { json!({}) } else { json!({"resourceVersion": version}) };
@@ -82,14 +97,15 @@ impl Shown {
         }
         match self {
             Self::Object => Ok(crate::rest::list::to_value(resource, listed)),
-            Self::PartialList => {
-                let items: Vec<Value> = listed.items.iter().map(partial).collect();
+            Self::PartialList { old } => {
+                let items: Vec<Value> = listed.items.iter().map(|item| versioned(partial(item), old)).collect();
                 let items = if items.is_empty() { Value::Null } else { items.into() };
-                Ok(
-                    json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}),
-                )
+                let list = json!({
+                    "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items,
+                });
+                Ok(versioned(list, old))
             }
-            Self::Partial => Err(Status::new(
+            Self::Partial { .. } => Err(Status::new(
                 406,
                 "NotAcceptable",
                 format!(
@@ -101,7 +117,9 @@ impl Shown {
                     }
                 ),
             )),
-            Self::OldTable(include) => Self::Table(include).list(core, resource, listed).map(old),
+            Self::OldTable(include) => {
+                Self::Table(include).list(core, resource, listed).map(|table| versioned(table, true))
+            }
             Self::Table(include) => Ok(table::table(core, resource, listed.items, meta, include, true)),
         }
     }
@@ -110,8 +128,8 @@ impl Shown {
     pub(crate) fn watched(self, core: &Core, resource: &Resource, object: Value, first: bool) -> Value {
         match self {
             Self::Object => object,
-            Self::Partial | Self::PartialList => partial(&object),
-            Self::OldTable(include) => old(Self::Table(include).watched(core, resource, object, first)),
+            Self::Partial { old } | Self::PartialList { old } => versioned(partial(&object), old),
+            Self::OldTable(include) => versioned(Self::Table(include).watched(core, resource, object, first), true),
             Self::Table(include) => {
                 let meta = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 table::table(core, resource, vec![object], meta, include, first)
@@ -120,13 +138,30 @@ impl Shown {
     }
 }
 
-/// Gives a table its old version.
-fn old(mut table: Value) -> Value {
-    table["apiVersion"] = "meta.k8s.io/v1beta1".into();
-    table
+/// Gives a table or metadata their old version, where that is asked for.
+fn versioned(mut shown: Value, old: bool) -> Value {
+    if old {
+        shown["apiVersion"] = "meta.k8s.io/v1beta1".into();
+        for row in shown.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten() {
+            if row["object"]["kind"] == "PartialObjectMetadata" {
+                row["object"]["apiVersion"] = "meta.k8s.io/v1beta1".into();
+            }
+        }
+    }
+    shown
 }
 
 /// Shows the metadata of an object alone.
 pub(crate) fn partial(object: &Value) -> Value {
+    let mut object = std::borrow::Cow::Borrowed(object);
+    // A DaemonSet tells the generation of its template only where it is shown as a whole.
+    let path = ["metadata", "annotations"];
+    if object["kind"] == "DaemonSet" && crate::json::at(&object, &path).is_some() {
+        let object = object.to_mut();
+        crate::json::remove(object, &[path[0], path[1], "deprecated.daemonset.template.generation"]);
+        if crate::json::at(object, &path).and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+            crate::json::remove(object, &path);
+        }
+    }
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
 }

@@ -10,8 +10,9 @@ use crate::core::Core;
 use crate::json;
 use crate::meta;
 use crate::rest::{Write, serve};
+use crate::selector::LabelSelector;
 use crate::status::{Cause, Status};
-use crate::store::Key;
+use crate::store::{Key, Stored};
 
 const POLICIES: &str = "admissionregistration.k8s.io/validatingadmissionpolicies";
 const BINDINGS: &str = "admissionregistration.k8s.io/validatingadmissionpolicybindings";
@@ -63,12 +64,16 @@ pub(super) fn check(request: &Request<'_>) -> Result<Vec<String>, Status> {
     }
     match denials.first() {
         None => Ok(warnings),
-        Some((text, reason)) => Err(denied(request, text, reason, &denials)),
+        Some((text, reason)) => Err(denied(request, text, reason)),
     }
 }
 
-fn denied(request: &Request<'_>, text: &str, reason: &str, denials: &[(String, String)]) -> Status {
-    let name = request.new.or(request.old).map(meta::name).unwrap_or_default();
+fn denied(request: &Request<'_>, text: &str, reason: &str) -> Status {
+    let name = match request.new.or(request.old).map(meta::name).unwrap_or_default() {
+        // Who deletes many at once names none.
+        _ if request.write.options.of_many => "Unknown",
+        name => name,
+    };
     let mut status = Status::forbidden(&request.write.resource.target(), name, text);
     (status.code, status.reason) = match reason {
         "Forbidden" => (403, "Forbidden"),
@@ -76,10 +81,8 @@ fn denied(request: &Request<'_>, text: &str, reason: &str, denials: &[(String, S
         "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
         _ => (422, "Invalid"),
     };
-    for (message, _) in denials {
-        status = status.with_cause(Cause { message: message.clone(), ..Cause::default() });
-    }
-    status
+    // The first refusal speaks for all.
+    status.with_cause(Cause { message: text.to_owned(), ..Cause::default() })
 }
 
 fn applies(request: &Request<'_>, policy: &Value, binding: &Value) -> bool {
@@ -102,7 +105,7 @@ pub(super) fn conditions(request: &Request<'_>, conditions: &[Value]) -> Result<
         })
         .collect();
     let mut wrong = Vec::new();
-    for result in evaluator(request, &Value::Null, &Value::Null).evaluate(&expressions) {
+    for result in evaluator(request, None).evaluate(&expressions) {
         match result.message.as_deref().and_then(|message| message.strip_prefix("evaluation error: ")) {
             Some(error) => wrong.push(format!("expression '{}' resulted in error: {error}", result.expression)),
             None if !result.passed => return Ok(false),
@@ -118,7 +121,20 @@ pub(super) fn conditions(request: &Request<'_>, conditions: &[Value]) -> Result<
 
 fn failures(request: &Request<'_>, policy: &Value, binding: &Value) -> Vec<Failure> {
     let fails_closed = json::text(policy, &["spec", "failurePolicy"]) != "Ignore";
-    let evaluator = evaluator(request, policy, binding);
+    match params(request, policy, binding) {
+        Ok(params) => params.iter().flat_map(|params| failures_with(request, policy, params.as_ref())).collect(),
+        Err(_) if !fails_closed => Vec::new(),
+        Err(why) => {
+            vec![Failure { message: format!("failed to configure binding: {why}"), reason: String::new() }]
+        }
+    }
+}
+
+/// Evaluates a policy with one object of parameters.
+fn failures_with(request: &Request<'_>, policy: &Value, params: Option<&Value>) -> Vec<Failure> {
+    let fails_closed = json::text(policy, &["spec", "failurePolicy"]) != "Ignore";
+    let takes = json::at(policy, &["spec", "paramKind"]).is_some();
+    let evaluator = evaluator(request, params.or(takes.then_some(&Value::Null)));
     let variables = variables(policy);
     let expression = |text: &str| inline(text, &variables);
     let conditions: Vec<VapExpression> = json::list(policy, &["spec", "matchConditions"])
@@ -190,7 +206,7 @@ fn inline(text: &str, variables: &[(String, String)]) -> String {
     out
 }
 
-fn evaluator(request: &Request<'_>, policy: &Value, binding: &Value) -> VapEvaluator {
+fn evaluator(request: &Request<'_>, params: Option<&Value>) -> VapEvaluator {
     let write = request.write;
     let resource = write.resource;
     let mut builder = VapEvaluator::builder().request(AdmissionRequest {
@@ -221,26 +237,55 @@ fn evaluator(request: &Request<'_>, policy: &Value, binding: &Value) -> VapEvalu
     {
         builder = builder.namespace_object(namespace);
     }
-    if let Some(params) = params(request, policy, binding) {
-        builder = builder.params(params);
+    if let Some(params) = params {
+        builder = builder.params(params.clone());
     }
     builder.build()
 }
 
-/// Finds the object that parametrises a policy.
-fn params(request: &Request<'_>, policy: &Value, binding: &Value) -> Option<Value> {
-    let kind = json::at(policy, &["spec", "paramKind"])?;
-    let reference = json::at(binding, &["spec", "paramRef"])?;
+/// Finds the objects that parametrise a policy: each is a reason to look at the request once more.
+///
+/// # Errors
+/// Why the binding cannot be used.
+fn params(request: &Request<'_>, policy: &Value, binding: &Value) -> Result<Vec<Option<Value>>, String> {
+    let kind = json::at(policy, &["spec", "paramKind"]);
+    let reference = json::at(binding, &["spec", "paramRef"]);
+    let (Some(kind), Some(reference)) = (kind, reference) else { return Ok(vec![None]) };
     let version = json::text(kind, &["apiVersion"]);
     let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let resource = request.core.registry.now().of_kind(group, version, json::text(kind, &["kind"]))?;
+    let kind = json::text(kind, &["kind"]);
+    let Some(resource) = request.core.registry.now().of_kind(group, version, kind) else {
+        return Err(format!("failed to find resource referenced by paramKind: '{}'", shown_kind(group, version, kind)));
+    };
     let own = json::text(reference, &["namespace"]);
     let namespace = match (resource.namespaced, own) {
-        (false, _) => "",
+        (false, "") => "",
+        (false, _) => return Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".to_owned()),
+        (true, "") if request.write.namespace.is_empty() => {
+            let why = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources";
+            return Err(why.to_owned());
+        }
         (true, "") => request.write.namespace,
         (true, own) => own,
     };
-    let key = Key::new(namespace, json::text(reference, &["name"]));
-    let stored = request.core.store.get(&resource.storage, &key)?;
-    Some(serve::served(&Arc::clone(&resource), &stored))
+    let served = |stored: &Stored| serve::served(&Arc::clone(&resource), stored);
+    let found: Vec<Option<Value>> = match reference.get("selector").filter(|selector| selector.is_object()) {
+        Some(selector) => {
+            let selector = LabelSelector::of_object(selector);
+            let (_, all) = request.core.store.list(&resource.storage, namespace);
+            all.iter().map(|stored| served(stored)).filter(|object| selector.matches(object)).map(Some).collect()
+        }
+        None => {
+            let key = Key::new(namespace, json::text(reference, &["name"]));
+            request.core.store.get(&resource.storage, &key).iter().map(|stored| Some(served(stored))).collect()
+        }
+    };
+    if found.is_empty() && json::text(reference, &["parameterNotFoundAction"]) != "Allow" {
+        return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
+    }
+    Ok(found)
+}
+
+fn shown_kind(group: &str, version: &str, kind: &str) -> String {
+    format!("{group}/{version}, Kind={kind}")
 }

@@ -91,9 +91,12 @@ pub(crate) fn remove(place: Place<'_>, value: &Value, set: &FieldSet) -> Value {
                     }
                     None => item.clone(),
                 };
-                out.insert(key.clone(), kept);
+                // A list that lost its last item goes, a map that lost its last field stays.
+                if !(kept.is_null() && item.is_array()) {
+                    out.insert(key.clone(), kept);
+                }
             }
-            if out.is_empty() { Value::Null } else { Value::Object(out) }
+            Value::Object(out)
         }
         Value::Array(items) if !items.is_empty() && *place.list() != ListType::Atomic => {
             let mut out = Vec::new();

@@ -21,6 +21,8 @@ pub(crate) struct Attributes {
     pub(crate) name: String,
     /// The path, where it is no resource.
     pub(crate) path: String,
+    /// The node whose pods are selected.
+    pub(crate) node: String,
 }
 
 /// Whether somebody may, and by which binding.
@@ -44,37 +46,70 @@ pub(crate) fn decide(core: &Core, user: &User, wanted: &Attributes) -> Decision 
     if user.groups.iter().any(|group| group == MASTERS) {
         return Decision { allowed: true, reason: String::new() };
     }
-    let found = grants(core, user, &wanted.namespace)
-        .into_iter()
-        .find(|grant| grant.rules.iter().any(|rule| covers(rule, wanted)));
+    let node = super::nodes::decide(core, user, wanted);
+    if let Some(decision) = node.as_ref().filter(|decision| decision.allowed) {
+        return decision.clone();
+    }
+    let (grants, missing) = grants(core, user, &wanted.namespace);
+    let found = grants.into_iter().find(|grant| grant.rules.iter().any(|rule| covers(rule, wanted)));
     match found {
         Some(grant) => Decision { allowed: true, reason: grant.reason },
-        None => Decision::default(),
+        None => {
+            let said = [node.map(|decision| decision.reason).unwrap_or_default(), not_resolved(&missing)];
+            let said: Vec<String> = said.into_iter().filter(|reason| !reason.is_empty()).collect();
+            Decision { allowed: false, reason: said.join("\n") }
+        }
     }
 }
 
-fn grants(core: &Core, user: &User, namespace: &str) -> Vec<Grant> {
-    let mut out = Vec::new();
+/// Names the roles that bindings name and that are not there.
+fn not_resolved(missing: &[String]) -> String {
+    match missing {
+        [] => String::new(),
+        [one] => format!("RBAC: {one}"),
+        many => format!("RBAC: [{}]", many.join(", ")),
+    }
+}
+
+/// Returns what bindings grant a user, and which roles that they name are not there.
+fn grants(core: &Core, user: &User, namespace: &str) -> (Vec<Grant>, Vec<String>) {
+    let (mut out, mut missing) = (Vec::new(), Vec::new());
+    let mut add = |found: Option<Result<Grant, String>>| match found {
+        Some(Ok(grant)) => out.push(grant),
+        Some(Err(role)) if !missing.contains(&role) => missing.push(role),
+        Some(Err(_)) | None => {}
+    };
     let bound = core.bound.now(core);
     for binding in &bound.bindings {
-        out.extend(grant(core, &bound, user, binding, "", "ClusterRoleBinding"));
+        add(grant(core, &bound, user, binding, "", "ClusterRoleBinding"));
     }
     if !namespace.is_empty() {
         for binding in core.builtin_list(BINDINGS, namespace) {
-            out.extend(grant(core, &bound, user, &binding, namespace, "RoleBinding"));
+            add(grant(core, &bound, user, &binding, namespace, "RoleBinding"));
         }
     }
-    out
+    (out, missing)
 }
 
-fn grant(core: &Core, bound: &Snapshot, user: &User, binding: &Value, namespace: &str, kind: &str) -> Option<Grant> {
+fn grant(
+    core: &Core,
+    bound: &Snapshot,
+    user: &User,
+    binding: &Value,
+    namespace: &str,
+    kind: &str,
+) -> Option<Result<Grant, String>> {
     let subjects = json::list(binding, &["subjects"]);
     let subject = subjects.iter().find(|subject| is_subject(subject, user, namespace))?;
     let role_kind = json::text(binding, &["roleRef", "kind"]);
     let role_name = json::text(binding, &["roleRef", "name"]);
     let rules = match role_kind {
-        "ClusterRole" => bound.rules(core, role_name)?,
-        _ => json::list(&core.builtin(ROLES, namespace, role_name)?, &["rules"]).into(),
+        "ClusterRole" => bound.rules(core, role_name),
+        _ => core.builtin(ROLES, namespace, role_name).map(|role| json::list(&role, &["rules"]).into()),
+    };
+    let Some(rules) = rules else {
+        let text = format!("{}.rbac.authorization.k8s.io {role_name:?} not found", role_kind.to_lowercase());
+        return Some(Err(text));
     };
     let name = json::text(binding, &["metadata", "name"]);
     let shown = if namespace.is_empty() { name.to_owned() } else { format!("{name}/{namespace}") };
@@ -86,12 +121,12 @@ fn grant(core: &Core, bound: &Snapshot, user: &User, binding: &Value, namespace:
         }
         _ => json::text(subject, &["name"]).to_owned(),
     };
-    Some(Grant {
+    Some(Ok(Grant {
         reason: format!(
             "RBAC: allowed by {kind} {shown:?} of {role_kind} {role_name:?} to {subject_kind} {subject_name:?}"
         ),
         rules,
-    })
+    }))
 }
 
 fn is_subject(subject: &Value, user: &User, namespace: &str) -> bool {
@@ -144,7 +179,7 @@ pub(crate) fn rules(core: &Core, user: &User, namespace: &str) -> Vec<Value> {
         rules.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
         rules.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
     }
-    for rule in grants(core, user, namespace).iter().flat_map(|grant| grant.rules.iter()) {
+    for rule in grants(core, user, namespace).0.iter().flat_map(|grant| grant.rules.iter()) {
         if !rules.contains(rule) {
             rules.push(rule.clone());
         }
@@ -160,12 +195,11 @@ pub(crate) fn refusal(user: &User, wanted: &Attributes) -> Status {
 /// Words a refusal that has a reason.
 pub(crate) fn refusal_because(user: &User, wanted: &Attributes, why: &str) -> Status {
     if !wanted.path.is_empty() {
-        return Status::new(
-            403,
-            "Forbidden",
-            format!("forbidden: User {:?} cannot {} path {:?}", user.name, wanted.verb, wanted.path),
-        )
-        .with_empty_details();
+        let mut text = format!("forbidden: User {:?} cannot {} path {:?}", user.name, wanted.verb, wanted.path);
+        if !why.is_empty() {
+            text = format!("{text}: {why}");
+        }
+        return Status::new(403, "Forbidden", text).with_empty_details();
     }
     let resource = match wanted.subresource.as_str() {
         "" => wanted.resource.clone(),

@@ -37,9 +37,16 @@ pub(crate) fn answer(core: &Core, write: &Write<'_>, bytes: &[u8], content_type:
         "SelfSubjectRulesReview" => rules_review(core, write.user, &object),
         _ => access_review(core, write, &object)?,
     };
-    if resource.kind != "SelfSubjectReview" {
+    if resource.kind == "SelfSubjectRulesReview" {
+        // Its answer tells nothing of what was asked.
+        json::remove(&mut object, &["status"]);
+        object["spec"] = json!({});
+    } else if resource.kind != "SelfSubjectReview" {
         json::remove(&mut object, &["status"]);
         ownership::on_update(write, None, &mut object, &core.now());
+    }
+    if resource.namespaced {
+        json::set(&mut object, &["metadata", "namespace"], write.namespace.into());
     }
     object["status"] = status;
     Ok(Outcome { object, created: true, warnings })
@@ -139,6 +146,7 @@ fn attributes(resource: Option<&Value>, path: Option<&Value>) -> Attributes {
         namespace: text("namespace"),
         name: text("name"),
         path: if resource.is_none() { text("path") } else { String::new() },
+        node: String::new(),
     }
 }
 
@@ -212,7 +220,10 @@ pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: 
     let token =
         core.tokens.issue(core, &claims).ok_or_else(|| Status::not_found(&write.resource.target(), write.name))?;
     let until = core.config.clock.now() + jiff::SignedDuration::from_secs(seconds);
-    object["metadata"] = json!({"name": write.name, "namespace": write.namespace, "creationTimestamp": core.now(), "managedFields": [owned]});
+    object["metadata"] = json!({
+        "name": write.name, "namespace": write.namespace, "uid": uuid::Uuid::new_v4().to_string(),
+        "creationTimestamp": core.now(), "managedFields": [owned],
+    });
     let audiences = if audiences.is_empty() { vec![Tokens::issuer().to_owned()] } else { audiences };
     json::set(&mut object, &["spec", "audiences"], audiences.into());
     json::set(&mut object, &["spec", "expirationSeconds"], seconds.into());

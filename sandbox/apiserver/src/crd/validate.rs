@@ -102,13 +102,10 @@ fn names_of(spec: &Value, out: &mut Vec<FieldError>) {
             continue;
         }
         let lower = text.to_lowercase();
-        let checked = if key.to_lowercase().contains("kind") { lower.as_str() } else { text };
+        let mixed = key.to_lowercase().contains("kind");
+        let checked = if mixed { lower.as_str() } else { text };
         out.extend(names::label_1035(checked).into_iter().map(|error| {
-            let error = if checked == text {
-                error
-            } else {
-                format!("may have mixed case, but should otherwise match: {error}")
-            };
+            let error = if mixed { format!("may have mixed case, but should otherwise match: {error}") } else { error };
             FieldError::invalid_text(field.clone(), text, error)
         }));
     }
@@ -153,7 +150,7 @@ fn versions(object: &Value, out: &mut Vec<FieldError>) {
         seen.push(name);
         for error in names::label_1035(name) {
             out.push(FieldError::invalid_text(format!("spec.versions[{index}].name"), name, error.clone()));
-            if index == 0 {
+            if index == 0 && !name.is_empty() {
                 out.push(FieldError::invalid_text("spec.version", name, error));
             }
         }
@@ -164,7 +161,9 @@ fn versions(object: &Value, out: &mut Vec<FieldError>) {
     }
     if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
-        out.push(FieldError::invalid("spec.versions", &shown(versions), detail));
+        let said = json::at(object, &["spec", "versions"]).is_some_and(Value::is_array);
+        let shown = if said { shown(versions) } else { Value::Null };
+        out.push(FieldError::invalid("spec.versions", &shown, detail));
     }
     stored(object, &seen, out);
     for (index, version) in versions.iter().enumerate() {
@@ -221,6 +220,14 @@ fn stored(object: &Value, names: &[&str], out: &mut Vec<FieldError>) {
     let stored = json::list(object, &["status", "storedVersions"]);
     if stored.is_empty() {
         out.push(FieldError::invalid("status.storedVersions", &Value::Null, "must have at least one stored version"));
+    }
+    let storage = json::list(object, &["spec", "versions"]).iter().rev().find(|version| version["storage"] == true);
+    if let Some(name) = storage.map(|version| json::text(version, &["name"]))
+        && !stored.is_empty()
+        && !stored.iter().any(|known| known == name)
+    {
+        let detail = format!("must have the storage version {name}");
+        out.push(FieldError::invalid("status.storedVersions", &Value::Array(stored.to_vec()), detail));
     }
     for (index, version) in stored.iter().enumerate() {
         let name = version.as_str().unwrap_or_default();
@@ -349,7 +356,10 @@ fn selectable(schema: &Value, version: &Value, path: &str, out: &mut Vec<FieldEr
             continue;
         }
         let found = match steps(text).and_then(|steps| {
-            let found = declared(&node, &steps).ok_or("does not refer to a valid field".to_owned())?;
+            // Metadata is there whether a schema says so or not, but only what it says can be selected by.
+            let undeclared = steps.first() == Some(&"metadata") && schema.pointer("/properties/metadata").is_none();
+            let found =
+                declared(&node, &steps).filter(|_| !undeclared).ok_or("does not refer to a valid field".to_owned())?;
             Ok((steps, found))
         }) {
             Ok((steps, found)) => {

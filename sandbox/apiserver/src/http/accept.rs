@@ -33,7 +33,7 @@ pub(crate) fn choose(header: &str, include: Include, place: Place) -> Result<Acc
     if header.trim().is_empty() {
         return Ok(Accepted::default());
     }
-    for clause in header.split(',') {
+    for clause in by_preference(header) {
         let mut parts = clause.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
         let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
@@ -49,15 +49,39 @@ pub(crate) fn choose(header: &str, include: Include, place: Place) -> Result<Acc
             "" => return out(Shown::Object, false),
             "Table" if known_meta && get("v") == "v1" => return out(Shown::Table(include), false),
             "Table" if known_meta => return out(Shown::OldTable(include), false),
-            "PartialObjectMetadata" if known_meta => return out(Shown::Partial, false),
-            "PartialObjectMetadataList" if known_meta => return out(Shown::PartialList, false),
+            "PartialObjectMetadata" if known_meta => return out(Shown::Partial { old: get("v") == "v1beta1" }, false),
+            "PartialObjectMetadataList" if known_meta => {
+                return out(Shown::PartialList { old: get("v") == "v1beta1" }, false);
+            }
             "APIGroupDiscoveryList" if get("g") == "apidiscovery.k8s.io" && get("v") == "v2" => {
                 return out(Shown::Object, true);
             }
             _ => {}
         }
     }
-    Err(refusal(place))
+    // A form of another kind is no question of encodings.
+    let transformed = header.contains("as=");
+    Err(refusal(if transformed { Place::Other } else { place }))
+}
+
+/// Returns the clauses of an `Accept` header, the most wanted first.
+fn by_preference(header: &str) -> Vec<&str> {
+    let weight = |clause: &str| {
+        let quality = clause.split(';').skip(1).find_map(|part| part.trim().strip_prefix("q="));
+        quality.and_then(|text| text.trim().parse::<f32>().ok()).unwrap_or(1.0)
+    };
+    let mut clauses: Vec<&str> = header.split(',').collect();
+    clauses.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+    clauses
+}
+
+/// Tells whether a client takes JSON.
+pub(crate) fn takes_json(header: &str) -> bool {
+    let known = |clause: &str| {
+        let media = clause.split(';').next().unwrap_or_default().trim();
+        matches!(media, "" | "*/*" | "application/*" | "application/json")
+    };
+    header.split(',').any(known)
 }
 
 /// Words the refusal of an `Accept` header.

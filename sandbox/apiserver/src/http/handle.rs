@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::accept::{self, Accepted, Place};
 use super::method;
+use super::pages::Page;
 use super::path::{Asked, Target};
 use super::respond::{self, Answer};
 use super::{Request, Response};
@@ -95,14 +96,17 @@ impl Call<'_> {
         if let Some(wanted) = impersonation::wanted(&self.parts.headers)? {
             user = impersonation::check(self.core, &user, &wanted, &attributes)?;
         }
-        if !rbac::decide(self.core, &user, &attributes).allowed {
-            return Err(rbac::refusal(&user, &attributes));
+        let decision = rbac::decide(self.core, &user, &attributes);
+        if !decision.allowed {
+            return Err(rbac::refusal_because(&user, &attributes, &decision.reason));
         }
         self.check_timeout()?;
         match &self.asked.target {
             Some(target) => self.resource(target, &user, body, accepted).await,
             None if self.asked.path.starts_with("/faults") => self.faults(&read(body).await?),
-            None => self.path(accepted),
+            None => {
+                Page { core: self.core, parts: self.parts, query: self.query, path: &self.asked.path }.answer(accepted)
+            }
         }
     }
 
@@ -118,7 +122,11 @@ impl Call<'_> {
 
     /// Answers what only a kubelet could where there are none.
     fn no_kubelet(&self, resource: &Resource, target: &Target) -> Result<Answer> {
-        self.core.stored(resource, &target.namespace, &target.name)?;
+        let pod = self.core.stored(resource, &target.namespace, &target.name)?.value();
+        let node = crate::json::text(&pod, &["spec", "nodeName"]);
+        if !node.is_empty() && self.core.builtin("nodes", "", node).is_none() {
+            return Err(Status::not_found(&resource.target(), node));
+        }
         match target.subresource.as_str() {
             "log" => Ok(Answer::text(String::new())),
             _ => Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name))),
@@ -160,44 +168,6 @@ impl Call<'_> {
             Effect::Stale { revisions } => Some(self.core.store.revision().saturating_sub(*revisions).max(1)),
             _ => None,
         })
-    }
-
-    fn path(&self, accepted: &mut Accepted) -> Result<Answer> {
-        let kinds = self.core.registry.now();
-        let segments: Vec<&str> = self.asked.path.split('/').filter(|segment| !segment.is_empty()).collect();
-        match segments.as_slice() {
-            ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping" | "etcd" | "log"] => {
-                return Ok(Answer::text("ok"));
-            }
-            ["version"] if self.parts.method != http::Method::GET => return Err(Status::method_not_allowed()),
-            ["metrics"] => return Ok(Answer::text(self.core.metrics.text(self.core.store.revision()))),
-            ["version"] => {
-                let text = serde_json::to_string_pretty(&discovery::version()).unwrap_or_default();
-                return Ok(Answer::raw_json(text, "application/json"));
-            }
-            ["openapi", ..] => return crate::openapi::answer(&kinds, &segments, self.header("accept")),
-            ["apis" | "api", ..] | [] => {}
-            _ => return Err(Status::page_not_found()),
-        }
-        *accepted = accept::choose(self.header("accept"), Include::default(), Place::Other)?;
-        if accepted.aggregated && segments.len() == 1 {
-            return Ok(discovery::aggregated(&kinds, segments[0] == "api", self.header("if-none-match")));
-        }
-        if accepted.aggregated || accepted.shown.is_table() || accepted.shown.is_partial() {
-            return Err(accept::refusal(Place::Other));
-        }
-        let value = match segments.as_slice() {
-            [] => {
-                serde_json::json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]})
-            }
-            ["api"] => discovery::core_versions(),
-            ["apis"] => discovery::groups(&kinds),
-            ["apis", group] => discovery::group(&kinds, group)?,
-            ["api", version] => discovery::resources(&kinds, "", version)?,
-            ["apis", group, version] => discovery::resources(&kinds, group, version)?,
-            _ => return Err(Status::page_not_found()),
-        };
-        Ok(Answer::ok(value))
     }
 
     async fn resource(
@@ -244,7 +214,7 @@ impl Call<'_> {
             };
         }
         let bytes = read(body).await?;
-        let mut answer = self.verb(&kinds, &resource, target, user, &bytes, accepted.shown).await?;
+        let answer = self.verb(&kinds, &resource, target, user, &bytes, accepted.shown).await;
         let deprecated = match resource.plural.as_str() {
             "endpoints" if resource.group.is_empty() => {
                 Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
@@ -252,11 +222,11 @@ impl Call<'_> {
             "componentstatuses" => Some("v1 ComponentStatus is deprecated in v1.19+".to_owned()),
             _ => resource.custom().and_then(|custom| custom.warning.clone()),
         };
-        if let Some(warning) = deprecated {
-            match &mut answer {
-                Answer::Object { warnings, .. } | Answer::Watch { warnings, .. } => warnings.insert(0, warning),
-                Answer::Text { .. } | Answer::Ready(_) => {}
-            }
+        let Some(warning) = deprecated else { return answer };
+        let mut answer = answer.map_err(|status| status.with_warnings(vec![warning.clone()]))?;
+        match &mut answer {
+            Answer::Object { warnings, .. } | Answer::Watch { warnings, .. } => warnings.insert(0, warning),
+            Answer::Text { .. } | Answer::Ready(_) => {}
         }
         Ok(answer)
     }
@@ -312,7 +282,8 @@ impl Call<'_> {
     }
 
     async fn get(&self, resource: &Arc<Resource>, target: &Target, shown: Shown) -> Result<Answer> {
-        let asked = list::revision(self.query.get("resourceVersion"))?;
+        let asked = list::revision(self.query.get("resourceVersion"))
+            .map_err(|status| Status::unforeseen(status.message.trim_start_matches("invalid resource version: ")))?;
         if asked > self.core.store.revision() {
             list::wait_for(self.core, asked).await?;
         }
@@ -466,7 +437,7 @@ impl Call<'_> {
                 namespace: crate::meta::namespace(object),
                 name: crate::meta::name(object),
                 subresource: "",
-                options: WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() },
+                options: WriteOptions { dry_run: options.dry_run, of_many: true, ..WriteOptions::default() },
                 user,
             };
             match delete::one(self.core, &write, &options).await {

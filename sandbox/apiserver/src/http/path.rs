@@ -26,6 +26,8 @@ pub(crate) struct Asked {
     pub(crate) target: Option<Target>,
     /// The one name that a list or watch selects; rights to single objects count for it.
     selected: String,
+    /// The node whose pods a list or watch selects.
+    node: String,
 }
 
 impl Asked {
@@ -44,7 +46,9 @@ impl Asked {
             None
         };
         let selected = selected.map(|name| name.trim_start_matches('=').to_owned()).unwrap_or_default();
-        Self { verb, path: path.to_owned(), target, selected }
+        let node = query.get("fieldSelector").split(',').find_map(|term| term.strip_prefix("spec.nodeName="));
+        let node = node.unwrap_or_default().to_owned();
+        Self { verb, path: path.to_owned(), target, selected, node }
     }
 
     /// Returns what access control decides about.
@@ -58,6 +62,7 @@ impl Asked {
                 namespace: target.namespace.clone(),
                 name: if target.name.is_empty() { self.selected.clone() } else { target.name.clone() },
                 path: String::new(),
+                node: self.node.clone(),
             },
             None => Attributes { verb: self.verb.clone(), path: self.path.clone(), ..Attributes::default() },
         }

@@ -73,7 +73,7 @@ pub(crate) fn write(answer: Result<Answer, Status>, accepted: &Accepted, asked: 
             plain(status.code, protobuf::MEDIA, protobuf::status(&status))
         }
         Err(status) => {
-            let mut response = refusal(&status);
+            let mut response = refusal(&status, accepted.encoding);
             warn(&mut response, &status.warnings);
             response
         }
@@ -132,7 +132,10 @@ fn object(code: u16, value: &Value, warnings: &[String], encoding: Encoding, gzi
             bytes.push(b'\n');
             (bytes, "application/json")
         }
-        Encoding::Yaml => (serde_saphyr::to_string(value).unwrap_or_default().into_bytes(), "application/yaml"),
+        Encoding::Yaml => {
+            let sorted = crate::json::sorted(value);
+            (serde_saphyr::to_string(&sorted).unwrap_or_default().into_bytes(), "application/yaml")
+        }
     };
     let small = (gzip && text.len() > GZIP_MIN).then(|| compressed(&text)).flatten();
     let is_small = small.is_some();
@@ -146,11 +149,11 @@ fn object(code: u16, value: &Value, warnings: &[String], encoding: Encoding, gzi
 }
 
 /// Writes a refusal.
-fn refusal(status: &Status) -> Response {
+fn refusal(status: &Status, encoding: Encoding) -> Response {
     if let Some(text) = status.plain {
         return plain(status.code, "text/plain; charset=utf-8", text);
     }
-    let mut response = object(status.code, &status.to_value(), &[], Encoding::Json, false);
+    let mut response = object(status.code, &status.to_value(), &[], encoding, false);
     if let Some(seconds) = status.details.as_ref().and_then(|details| details.retry_after_seconds) {
         insert(&mut response, "retry-after", &seconds.to_string());
     }

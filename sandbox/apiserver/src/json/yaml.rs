@@ -13,6 +13,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
         return Ok(parsed);
     }
     let text = std::str::from_utf8(bytes).map_err(|error| format!("yaml: {error}"))?;
+    let text = first_document(text);
+    if let Some(line) = text.lines().position(|line| line.starts_with('\t')) {
+        return Err(worded(line + 1, true, "found character that cannot start any token"));
+    }
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error };
     match serde_saphyr::from_str_with_options::<Value>(text, options) {
         Ok(value) => Ok(Parsed { value, duplicates: Vec::new() }),
@@ -61,14 +65,35 @@ fn duplicates(text: &str) -> Vec<String> {
     found
 }
 
-/// Words an error as clients know it; the line is the one that the reader stopped at.
+/// Returns the first of several documents.
+fn first_document(text: &str) -> &str {
+    let text = text.strip_prefix("---\n").unwrap_or(text);
+    text.find("\n---\n").map_or(text, |end| &text[..=end])
+}
+
+/// Words an error as clients know it; one that stops the reader within its first line names no line.
+fn worded(line: usize, within: bool, why: &str) -> String {
+    if within && line <= 1 { format!("yaml: {why}") } else { format!("yaml: line {line}: {why}") }
+}
+
+/// Finds the words for an error; the line is the one that the reader stopped at.
 fn message(text: &str, error: &str) -> String {
     let line = error
         .split("line ")
         .nth(1)
         .and_then(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().ok());
-    let line = line.unwrap_or(1).min(text.lines().count().max(1));
-    let nested = text.lines().nth(line - 1).is_some_and(|line| line.starts_with(' ') && line.contains(':'));
-    let why = if nested { "mapping values are not allowed in this context" } else { "could not find expected ':'" };
-    format!("yaml: line {line}: {why}")
+    let lines = text.lines().count().max(1);
+    let line = line.unwrap_or(1).min(lines);
+    let bad = text.lines().nth(line - 1).unwrap_or_default();
+    if bad.matches(": ").count() > 1 && !bad.contains(['"', '\'', '{']) {
+        return worded(line, true, "mapping values are not allowed in this context");
+    }
+    if bad.starts_with(' ') && bad.contains(':') {
+        return worded(line, false, "mapping values are not allowed in this context");
+    }
+    let open = |from: char, to: char| text.matches(from).count() > text.matches(to).count();
+    if open('[', ']') || open('{', '}') {
+        return worded(lines, false, "did not find expected node content");
+    }
+    worded(line, false, "could not find expected ':'")
 }

@@ -44,7 +44,8 @@ fn steps(pointer: &str) -> Result<Vec<String>, Refused> {
     if pointer.is_empty() {
         return Ok(Vec::new());
     }
-    let rest = pointer.strip_prefix('/').ok_or(Refused)?;
+    // What stands before the first slash counts for nothing.
+    let (_, rest) = pointer.split_once('/').ok_or(Refused)?;
     Ok(rest.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
 }
 

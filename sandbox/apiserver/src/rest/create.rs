@@ -66,7 +66,7 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
 }
 
 /// Refuses who may not create: a replace and an apply make an object that is not there.
-pub(crate) fn may(core: &Core, write: &Write<'_>, verb: &str) -> Result<()> {
+pub(crate) fn may(core: &Core, write: &Write<'_>) -> Result<()> {
     let wanted = rbac::Attributes {
         verb: "create".to_owned(),
         group: write.resource.group.clone(),
@@ -78,7 +78,7 @@ pub(crate) fn may(core: &Core, write: &Write<'_>, verb: &str) -> Result<()> {
     if rbac::decide(core, write.user, &wanted).allowed {
         return Ok(());
     }
-    Err(rbac::refusal(write.user, &rbac::Attributes { verb: verb.to_owned(), ..wanted }))
+    Err(rbac::refusal(write.user, &wanted))
 }
 
 /// Puts the object into the namespace of the path.

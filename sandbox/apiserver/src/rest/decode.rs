@@ -16,6 +16,27 @@ use crate::strategy;
 /// How much of a body error texts quote.
 const QUOTED_MAX: usize = 30;
 
+/// Fields of metadata in the order in which they are declared.
+const META: [&str; 14] = [
+    "name",
+    "generateName",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
+/// Fields of an entry of `managedFields`, likewise.
+const MANAGED: [&str; 7] = ["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
+
 /// Why an object could not be read as its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unreadable {
@@ -40,7 +61,24 @@ impl Unreadable {
 
     /// Says it as the answer to a patch.
     pub(crate) fn of_patch(&self, patched: &Value) -> Status {
-        let error = FieldError::invalid_text("patch", &json::escaped(&json::sorted(patched)), self.text());
+        self.of_quoted_patch(json::sorted(patched))
+    }
+
+    /// Says it as the answer to a patch of a built-in kind, whose metadata stand in their own order unless the patch
+    /// touched them.
+    pub(crate) fn of_builtin_patch(&self, patched: &Value) -> Status {
+        let mut shown = json::sorted(patched);
+        if let Some(Value::Object(meta)) = shown.get_mut("metadata") {
+            for entry in meta.get_mut("managedFields").and_then(Value::as_array_mut).into_iter().flatten() {
+                entry.as_object_mut().into_iter().for_each(|entry| in_order(entry, &MANAGED));
+            }
+            in_order(meta, &META);
+        }
+        self.of_quoted_patch(shown)
+    }
+
+    fn of_quoted_patch(&self, shown: Value) -> Status {
+        let error = FieldError::invalid_text("patch", &json::escaped(&shown), self.text());
         Status::invalid(&Target::new("", ""), "", &[error])
     }
 }
@@ -51,6 +89,13 @@ impl Unreadable {
         let error = FieldError::invalid_text("patch", &go::print(patch), self.text());
         Status::invalid(&Target::new("", ""), "", &[error])
     }
+}
+
+/// Puts keys in an order; those it does not name come last.
+fn in_order(map: &mut serde_json::Map<String, Value>, order: &[&str]) {
+    let mut entries: Vec<(String, Value)> = std::mem::take(map).into_iter().collect();
+    entries.sort_by_key(|(key, _)| order.iter().position(|known| known == key).unwrap_or(order.len()));
+    map.extend(entries);
 }
 
 fn summary(bytes: &[u8]) -> String {
@@ -103,6 +148,10 @@ pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parse
             return Err(unrecognized(kind, &format!("couldn't get version/kind; json parse error: {why}"), bytes));
         }
     }
+    if parsed.value.is_null() {
+        let value = Value::Object(serde_json::Map::new());
+        return Ok(Parsed { value, duplicates: Vec::new() });
+    }
     if !parsed.value.is_object() {
         let why = format!("couldn't get version/kind; json parse error: {}", not_object(&parsed.value));
         return Err(unrecognized(kind, &why, bytes));
@@ -125,7 +174,14 @@ pub(crate) fn delete_options(mut value: Value) -> Result<Value> {
         return Err(Status::bad_request(text));
     }
     if let Some(node) = kinds::node_of("meta.k8s.io/v1", "DeleteOptions") {
-        typed::read(node, &mut value, &mut Vec::new()).map_err(Status::bad_request)?;
+        typed::read(node, &mut value, &mut Vec::new()).map_err(|why| {
+            // Some texts have types of their own names there.
+            let named = [("propagationPolicy", "v1.DeletionPropagation"), ("uid", "types.UID")];
+            let own = named.iter().find(|(field, _)| why.contains(&format!(".{field} of type string")));
+            Status::bad_request(
+                own.map_or(why.clone(), |(_, name)| why.replace("of type string", &format!("of type {name}"))),
+            )
+        })?;
     }
     Ok(value)
 }
@@ -133,7 +189,11 @@ pub(crate) fn delete_options(mut value: Value) -> Result<Value> {
 /// Says that a body is no object.
 fn not_object(value: &Value) -> String {
     let got = json::type_name(value);
-    let got = if got == "integer" { "number" } else { got };
+    let got = match got {
+        "integer" => "number",
+        "boolean" => "bool",
+        got => got,
+    };
     format!(
         "json: cannot unmarshal {got} into Go value of type struct {{ APIVersion string \
          \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
@@ -175,7 +235,7 @@ fn foreign(value: &mut Value, kind: &str, group: &str, version: &str) -> std::re
     let sent = if sent.is_empty() { kind.to_owned() } else { sent };
     let sent_version = if sent_version.is_empty() { wanted } else { sent_version };
     let (sent_group, short) = sent_version.split_once('/').unwrap_or(("", &sent_version));
-    let known = sent == "List"
+    let known = matches!(sent.as_str(), "List" | "Status")
         || kinds::builtins().iter().any(|r| r.group == sent_group && r.version == short && r.kind == sent);
     let internal = match group {
         "" => "core",
@@ -249,6 +309,27 @@ pub(crate) fn admit(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> std::result::Result<(), Unreadable> {
+    if let Some(custom) = resource.custom() {
+        // Nulls that nothing takes the place of are dropped before anybody could object to them.
+        let node = custom.node();
+        let mut unknown = Vec::new();
+        prune::object(node, object, &mut unknown).map_err(Unreadable::Type)?;
+        defaults::apply(node, object);
+        defaults::drop_nulls(node, object);
+        unknown.sort();
+        return report(object, duplicates, unknown, validation, warnings);
+    }
+    admit_merged(resource, object, duplicates, validation, warnings)
+}
+
+/// Reads an object that an apply made: what it says is null stays null, for the schema to judge.
+pub(crate) fn admit_merged(
+    resource: &Resource,
+    object: &mut Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> std::result::Result<(), Unreadable> {
     let mut unknown = Vec::new();
     match resource.custom() {
         Some(custom) => {
@@ -256,7 +337,6 @@ pub(crate) fn admit(
             prune::object(node, object, &mut unknown).map_err(Unreadable::Type)?;
             unknown.sort();
             defaults::apply(node, object);
-            defaults::drop_nulls(node, object);
         }
         None => {
             typed::read(resource.node(), object, &mut unknown).map_err(Unreadable::Type)?;
@@ -265,6 +345,17 @@ pub(crate) fn admit(
             typed::normalise(resource.node(), object);
         }
     }
+    report(object, duplicates, unknown, validation, warnings)
+}
+
+/// Refuses, or warns of, what was dropped.
+fn report(
+    object: &mut Value,
+    duplicates: &[String],
+    unknown: Vec<String>,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> std::result::Result<(), Unreadable> {
     if object.get("metadata").is_none_or(|meta| !meta.is_object()) {
         json::set(object, &["metadata"], serde_json::json!({}));
     }
@@ -279,8 +370,9 @@ pub(crate) fn admit(
     match validation {
         FieldValidation::Strict if !found.is_empty() => Err(Unreadable::Strict(found)),
         FieldValidation::Warn => {
-            // A text of several lines fits into no header.
-            warnings.extend(found.into_iter().filter(|text| !text.chars().any(char::is_control)));
+            // A text of several lines fits into no header: each of its lines is told by itself.
+            let lines = found.iter().flat_map(|text| text.trim_start_matches(json::YAML_ERRORS).split("\n  "));
+            warnings.extend(lines.map(String::from));
             Ok(())
         }
         _ => Ok(()),

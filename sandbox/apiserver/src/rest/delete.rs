@@ -140,13 +140,16 @@ fn remove(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value) -> 
     } else {
         status::deleted(&target, write.name, meta::uid(&live))
     };
-    let done = Deleted { answer, is_object: answers_object, warnings: Vec::new() };
+    let mut done = Deleted { answer, is_object: answers_object, warnings: Vec::new() };
     if write.options.dry_run {
         return Some(done);
     }
     match core.store.remove(&resource.storage, stored, stored.value()) {
         Ok(gone) => {
             core.after_delete(resource, &gone);
+            if answers_object {
+                json::set(&mut done.answer, &["metadata", "resourceVersion"], gone.revision.to_string().into());
+            }
             Some(done)
         }
         Err(_) => None,
@@ -204,11 +207,12 @@ fn mark(core: &Core, resource: &Resource, live: &Value, new: &mut Value, grace: 
     let at = core.config.clock.now();
     let at = at.checked_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(at);
     json::set(new, &["metadata", "deletionTimestamp"], time::seconds(at).into());
-    if !resource.is("", "Namespace") {
+    if !resource.is("", "Namespace") && !resource.is(EXTENSIONS, "CustomResourceDefinition") {
         json::set(new, &["metadata", "deletionGracePeriodSeconds"], grace.into());
     }
     let generation = meta::generation(live);
-    if generation > 0 && !meta::is_deleting(live) {
+    let counts = !resource.is(EXTENSIONS, "CustomResourceDefinition");
+    if counts && generation > 0 && !meta::is_deleting(live) {
         json::set(new, &["metadata", "generation"], (generation + 1).into());
     }
 }

@@ -171,7 +171,7 @@ fn decode(text: &str) -> std::result::Result<Token, String> {
     })?;
     if let Some(first) = bytes.first().filter(|first| !first.is_ascii() || first.is_ascii_control()) {
         let shown = match char::from(*first) {
-            c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+            c if c.is_control() => format!("\\x{:02x}", u32::from(c)),
             c => c.to_string(),
         };
         return Err(format!(": invalid character '{shown}' looking for beginning of value"));

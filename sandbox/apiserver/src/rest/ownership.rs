@@ -19,6 +19,7 @@ const CLIENT_SIDE: &str = "kubectl-client-side-apply";
 pub(crate) fn reset_fields(resource: &Resource, subresource: &str) -> FieldSet {
     match subresource {
         "status" if resource.is_custom() => FieldSet::of_paths(&[&["spec"], &["metadata"]]),
+        "status" if resource.is("apps", "Deployment") => FieldSet::of_paths(&[&["spec"], &["metadata", "labels"]]),
         "status" => {
             FieldSet::of_paths(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]])
         }
@@ -44,7 +45,7 @@ fn bare(object: &Value) -> Value {
 
 /// Writes the owners of an object that an update (or create, with no live object) brings.
 pub(crate) fn on_update(write: &Write<'_>, live: Option<&Value>, new: &mut Value, now: &str) {
-    if managed::is_reset(new) {
+    if live.is_some() && managed::is_reset(new) {
         json::remove(new, &["metadata", "managedFields"]);
         return;
     }

@@ -53,6 +53,10 @@ fn operations(value: Value) -> Result<Vec<Value>> {
 
 /// Patches an object, or creates it where an apply finds none.
 pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Kind) -> Result<Outcome> {
+    if kind != Kind::Apply {
+        // What is not there is told before anything that is wrong with the patch.
+        core.stored(write.resource, write.namespace, write.name)?;
+    }
     match kind {
         Kind::Apply => apply(core, write, bytes).await,
         Kind::Json => {
@@ -122,8 +126,10 @@ async fn change(
     update::change(core, write, &mut |live| {
         let mut object = patched(live)?;
         let shown = object.clone();
+        let own_order = !write.resource.is_custom() && shown.get("metadata") == live.get("metadata");
         let refuse = |error: decode::Unreadable| match &strategic {
             Some(patch) => error.of_strategic_patch(patch),
+            None if own_order => error.of_builtin_patch(&shown),
             None => error.of_patch(&shown),
         };
         if strategic.is_some() {
@@ -148,7 +154,12 @@ async fn change(
 async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> {
     let resource = write.resource;
     let Parsed { value: mut applied, duplicates } =
-        json::parse_yaml(bytes).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+        json::parse_yaml(bytes).map_err(|error| not_yaml(&format!("error converting YAML to JSON: {error}")))?;
+    if !applied.is_object() && !applied.is_null() {
+        let got = json::type_name(&applied).replace("integer", "number").replace("boolean", "bool");
+        let why = format!("json: cannot unmarshal {got} into Go value of type map[string]interface {{}}");
+        return Err(not_yaml(&format!("error unmarshaling JSON: while decoding JSON: {why}")));
+    }
     if write.options.validation == FieldValidation::Strict && !duplicates.is_empty() {
         let all = duplicates.join("\n  ");
         let all = all.trim_start_matches(json::YAML_ERRORS);
@@ -166,8 +177,10 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
         typecheck::check(Place::of(resource.node()), &applied)
             .map_err(|error| Status::unforeseen(format!("failed to create typed patch object ({shown}): {error}")))
     };
+    let twice = told_twice(write, &duplicates);
+    let told = |outcome: Outcome| Outcome { warnings: [twice.clone(), outcome.warnings].concat(), ..outcome };
     if write.subresource.is_empty() && core.stored(resource, write.namespace, write.name).is_err() {
-        return apply_missing(core, write, &applied, &check).await;
+        return apply_missing(core, write, &applied, &check).await.map(told);
     }
     update::change(core, write, &mut |live| {
         check()?;
@@ -180,13 +193,29 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
         Ok(Proposal { object, warnings, owned: true })
     })
     .await
+    .map(told)
+}
+
+fn not_yaml(why: &str) -> Status {
+    Status::bad_request(format!("error decoding YAML: {why}"))
+}
+
+/// Returns what an apply warns of: keys that came twice.
+fn told_twice(write: &Write<'_>, duplicates: &[String]) -> Vec<String> {
+    if write.options.validation != FieldValidation::Warn {
+        return Vec::new();
+    }
+    let lines = duplicates.iter().flat_map(|text| text.trim_start_matches(json::YAML_ERRORS).split("\n  "));
+    lines
+        .map(|line| if line.starts_with("line ") { line.to_owned() } else { format!("duplicate field {line:?}") })
+        .collect()
 }
 
 /// Reads a merged object as its kind does.
 fn read(write: &Write<'_>, object: &mut Value) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     let shown = object.clone();
-    decode::admit(write.resource, object, &[], FieldValidation::Ignore, &mut warnings)
+    decode::admit_merged(write.resource, object, &[], FieldValidation::Ignore, &mut warnings)
         .map_err(|error| error.of_patch(&shown))?;
     Ok(warnings)
 }
@@ -215,7 +244,7 @@ async fn apply_missing(
         let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
         return Err(Status::conflict(&write.resource.target(), write.name, &why));
     }
-    create::may(core, write, "patch")?;
+    create::may(core, write)?;
     check()?;
     let (mut object, entries) = ownership::on_apply(write, None, applied, &core.now())?;
     let mut warnings = read(write, &mut object)?;

@@ -75,7 +75,13 @@ fn shown(selector: &Value) -> String {
 
 /// Reads the scale.
 pub(crate) fn get(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Result<Value> {
-    Ok(of(resource, &serve::served(resource, &*core.stored(resource, namespace, name)?)))
+    let object = serve::served(resource, &*core.stored(resource, namespace, name)?);
+    let paths = paths(resource);
+    if resource.is_custom() && at(&object, &paths.spec).is_none() {
+        let text = format!("the spec replicas field \".{}\" does not exist", paths.spec.join("."));
+        return Err(Status::internal(text));
+    }
+    Ok(of(resource, &object))
 }
 
 /// Replaces the scale.
@@ -152,12 +158,59 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
             write.namespace, write.name
         )));
     }
-    set(core, write, &|scale| {
-        let mut out = scale.clone();
-        patch::apply_merge(&mut out, &applied);
-        Ok(out)
+    take_over(core, write, &applied).await
+}
+
+/// Applies the replicas of a built-in kind: who else says another number is in the way, unless forced aside.
+async fn take_over(core: &Core, write: &Write<'_>, applied: &Value) -> Result<Outcome> {
+    let resource = write.resource;
+    let asked = json::at(applied, &["spec", "replicas"]).cloned();
+    let taken = FieldSet::of_paths(&[&["spec", "replicas"]]);
+    let me = Manager {
+        name: write.options.manager.clone(),
+        applies: true,
+        api_version: resource.api_version(),
+        subresource: "scale".to_owned(),
+    };
+    let outcome = update::change(core, write, &mut |live| {
+        let mut entries = managed::read(live);
+        let owns = |entry: &Entry| !entry.set.intersection(&taken).is_empty();
+        let mine = entries.iter().any(|entry| entry.manager.is(&me) && owns(entry));
+        entries.retain(|entry| !entry.manager.is(&me));
+        let now = json::at(live, &["spec", "replicas"]).cloned().unwrap_or(Value::from(0));
+        let mut object = live.clone();
+        match &asked {
+            Some(replicas) => {
+                check(write, resource, &["spec".to_owned(), "replicas".to_owned()], replicas)?;
+                let differs = *replicas != now;
+                if let Some(entry) = entries.iter().find(|entry| differs && owns(entry)) {
+                    if !write.options.force {
+                        return Err(in_the_way(&entry.manager));
+                    }
+                    for entry in &mut entries {
+                        entry.set = entry.set.difference(&taken);
+                    }
+                }
+                json::set(&mut object, &["spec", "replicas"], replicas.clone());
+                entries.push(Entry { manager: me.clone(), time: None, set: taken.clone() });
+            }
+            // What only this manager wanted is not wanted any more.
+            None if mine && !entries.iter().any(owns) => json::set(&mut object, &["spec", "replicas"], 0.into()),
+            None => {}
+        }
+        managed::write(&mut object, entries);
+        Ok(Proposal { object, warnings: Vec::new(), owned: true })
     })
-    .await
+    .await?;
+    Ok(Outcome { object: of(resource, &outcome.object), ..outcome })
+}
+
+fn in_the_way(manager: &Manager) -> Status {
+    let using = if manager.applies { "" } else { " using autoscaling/v1" };
+    let who = format!("conflict with \"{}\"{using}", manager.name);
+    let field = ".spec.replicas".to_owned();
+    Status::new(409, "Conflict", format!("Apply failed with 1 conflict: {who}: {field}"))
+        .with_cause(crate::status::Cause { reason: "FieldManagerConflict".to_owned(), message: who, field })
 }
 
 async fn set(
@@ -215,6 +268,9 @@ fn own(write: &Write<'_>, path: &[&str], object: &mut Value) {
         subresource: "scale".to_owned(),
     };
     entries.retain(|entry| !entry.manager.is(&manager));
-    entries.push(Entry { manager, time: None, set: taken });
+    // A count of none is left out of a scale, so nobody owns it.
+    if json::at(object, path).is_some_and(|count| count.as_i64() != Some(0)) {
+        entries.push(Entry { manager, time: None, set: taken });
+    }
     managed::write(object, entries);
 }

@@ -60,7 +60,7 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], cont
     check_place(write, &mut value)?;
     let creates = CREATE_ON_UPDATE.contains(&(&resource.group, &resource.plural)) && write.subresource.is_empty();
     if creates && core.stored(resource, write.namespace, write.name).is_err() {
-        create::may(core, write, "create")?;
+        create::may(core, write)?;
         json::remove(&mut value, &["metadata", "resourceVersion"]);
         if !meta::uid(&value).is_empty() {
             return Err(uid_conflict(write, meta::uid(&value), ""));

@@ -76,7 +76,8 @@ fn node(schema: &Value) -> Node {
     out.required = names(schema, "required");
     out.values = match schema.get("additionalProperties") {
         Some(inner @ Value::Object(_)) => Some(node(inner).into()),
-        Some(Value::Bool(true)) => Some(Node { preserve: true, nullable: true, ..Node::default() }.into()),
+        // What is in such values is not described: objects in them lose their fields.
+        Some(Value::Bool(true)) => Some(Node { nullable: true, ..Node::default() }.into()),
         _ => None,
     };
     out.items = schema.get("items").filter(|items| items.is_object()).map(|items| node(items).into());

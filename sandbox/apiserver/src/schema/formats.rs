@@ -25,6 +25,16 @@ pub(crate) fn check(format: &str, text: &str) -> Option<bool> {
         ),
         "mac" => matches(&MAC, r"^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$", text),
         "uri" => text.contains(':') && http::Uri::try_from(text).is_ok(),
+        "isbn" | "isbn10" | "isbn13" => isbn(format, text),
+        "hexcolor" => matches(&HEXCOLOR, r"^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$", text),
+        "rgbcolor" => matches(
+            &RGBCOLOR,
+            r"^rgb\(\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*,\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*,\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*\)$",
+            text,
+        ),
+        "creditcard" => card(text),
+        "ssn" => matches(&SSN, r"^\d{3}[- ]?\d{2}[- ]?\d{4}$", text),
+        "bsonobjectid" => text.len() == 24 && text.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "k8s-short-name" => crate::names::is_label(text),
         "k8s-long-name" => crate::names::is_subdomain(text),
         _ => return None,
@@ -33,9 +43,40 @@ pub(crate) fn check(format: &str, text: &str) -> Option<bool> {
 
 static HOSTNAME: OnceLock<Option<Regex>> = OnceLock::new();
 static MAC: OnceLock<Option<Regex>> = OnceLock::new();
+static HEXCOLOR: OnceLock<Option<Regex>> = OnceLock::new();
+static RGBCOLOR: OnceLock<Option<Regex>> = OnceLock::new();
+static SSN: OnceLock<Option<Regex>> = OnceLock::new();
 
 fn matches(cell: &OnceLock<Option<Regex>>, pattern: &str, text: &str) -> bool {
     cell.get_or_init(|| Regex::new(pattern).ok()).as_ref().is_some_and(|regex| regex.is_match(text))
+}
+
+/// Checks the number of a book by its last digit.
+fn isbn(format: &str, text: &str) -> bool {
+    let digits: Vec<u32> = text
+        .chars()
+        .filter(|c| !matches!(c, '-' | ' '))
+        .map(|c| if matches!(c, 'X' | 'x') { Some(10) } else { c.to_digit(10) })
+        .collect::<Option<_>>()
+        .unwrap_or_default();
+    let sum = |weight: fn(u32) -> u32| (0u32..).zip(&digits).map(|(place, digit)| weight(place) * digit).sum::<u32>();
+    match digits.len() {
+        10 if format != "isbn13" => sum(|place| 10 - place) % 11 == 0,
+        13 if format != "isbn10" => sum(|place| if place % 2 == 0 { 1 } else { 3 }) % 10 == 0,
+        _ => false,
+    }
+}
+
+/// Checks the number of a card by its digits' sum.
+fn card(text: &str) -> bool {
+    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(10)).collect();
+    let plain = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ' '));
+    let doubled = |(place, digit): (usize, &u32)| match (place % 2, digit * 2) {
+        (0, _) => *digit,
+        (_, twice) if twice > 9 => twice - 9,
+        (_, twice) => twice,
+    };
+    plain && (12..=19).contains(&digits.len()) && digits.iter().rev().enumerate().map(doubled).sum::<u32>() % 10 == 0
 }
 
 fn cidr(ip: &str, bits: &str) -> bool {

@@ -179,6 +179,7 @@ fn go_name(name: &str) -> String {
 
 fn go_type(node: &Node) -> String {
     match node.shape {
+        Shape::String if node.format == "byte" => "[]uint8".to_owned(),
         Shape::String => "string".to_owned(),
         Shape::Integer if node.format == "int32" => "int32".to_owned(),
         Shape::Integer => "int64".to_owned(),
@@ -190,7 +191,7 @@ fn go_type(node: &Node) -> String {
         Shape::Object if node.name.is_empty() => {
             format!("map[string]{}", node.values.as_ref().map_or_else(String::new, |link| go_type(link.node())))
         }
-        Shape::IntOrString => "intstr.IntOrString".to_owned(),
+        Shape::IntOrString => "int32".to_owned(),
         _ => format!("v1.{}", go_name(node.name)),
     }
 }

@@ -37,7 +37,14 @@ fn walk(place: Place<'_>, value: &Value, path: &str, out: &mut Vec<FieldError>) 
         return;
     }
     if !fits(node.shape, value) {
-        out.push(wrong_type(path, value, shape_name(node.shape)));
+        let sized = node.shape == Shape::Integer && value.is_f64() && matches!(node.format.as_str(), "int32" | "int64");
+        if sized {
+            // Numbers with a fraction are compared with the format that is asked for.
+            let detail = format!("{path} in body must be of type {}: \"float64\"", node.format);
+            out.push(FieldError::type_invalid(path, "\"float64\"".to_owned(), detail));
+        } else {
+            out.push(wrong_type(path, value, shape_name(node.shape)));
+        }
         if node.shape == Shape::Integer && value.is_number() {
             out.push(unformatted(&node.format, "integer", path));
         }

@@ -61,7 +61,6 @@ const FIELDS: &[(&str, &str, &[&str])] = &[
             "type",
         ],
     ),
-    ("apps", "replicasets", &["status.replicas"]),
     ("batch", "jobs", &["status.successful"]),
     ("certificates.k8s.io", "certificatesigningrequests", &["spec.signerName"]),
 ];

@@ -112,6 +112,12 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
                 map.insert("targetPort".to_owned(), port);
             }
         }
+        "core.v1.ServiceSpec" if map.get("sessionAffinity").is_some_and(|kind| *kind == "ClientIP") => {
+            let config = map.entry("sessionAffinityConfig").or_insert_with(|| json!({}));
+            if json::at(config, &["clientIP", "timeoutSeconds"]).is_none() {
+                json::set(config, &["clientIP", "timeoutSeconds"], 10800.into());
+            }
+        }
         "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy"
             if map.get("type").is_some_and(|kind| *kind == "RollingUpdate") && absent(map, "rollingUpdate") =>
         {
@@ -209,6 +215,11 @@ fn before(resource: &Resource, object: &mut Value) {
 
 /// Moves the plain texts of a Secret into its data.
 fn string_data(object: &mut Value) {
+    for value in object.get_mut("data").and_then(Value::as_object_mut).into_iter().flat_map(|data| data.values_mut()) {
+        if value.is_null() {
+            *value = "".into();
+        }
+    }
     let Some(Value::Object(texts)) = json::remove(object, &["stringData"]) else { return };
     for (key, text) in texts {
         let encoded = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
@@ -242,6 +253,11 @@ fn after(resource: &Resource, object: &mut Value) {
             if !name.is_empty() {
                 json::set(object, &["metadata", "labels", NAME_LABEL], name.into());
             }
+        }
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings")
+            if json::text(object, &["roleRef", "apiGroup"]).is_empty() =>
+        {
+            json::set(object, &["roleRef", "apiGroup"], "rbac.authorization.k8s.io".into());
         }
         ("apps", "daemonsets") => {
             let path = ["metadata", "annotations", "deprecated.daemonset.template.generation"];
@@ -333,6 +349,12 @@ fn definition(object: &mut Value) {
     if json::at(object, &["spec", "conversion"]).is_none() {
         json::set(object, &["spec", "conversion"], json!({"strategy": "None"}));
     }
+    let service = ["spec", "conversion", "webhook", "clientConfig", "service"];
+    let named = json::at(object, &service).is_some_and(Value::is_object);
+    let port = [&service[..], &["port"]].concat();
+    if named && json::at(object, &port).is_none() {
+        json::set(object, &port, 443.into());
+    }
 }
 
 /// Returns the quality of service that a pod's resources come to.
@@ -369,5 +391,8 @@ pub(crate) fn job_labels(object: &mut Value) {
     ] {
         json::set(object, &["spec", "template", "metadata", "labels", key], value.as_str().into());
     }
-    json::set(object, &["spec", "selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
+    if !json::at(object, &["spec", "selector"]).is_some_and(Value::is_object) {
+        json::set(object, &["spec", "selector"], json!({}));
+    }
+    json::set(object, &["spec", "selector", "matchLabels", "batch.kubernetes.io/controller-uid"], uid.into());
 }

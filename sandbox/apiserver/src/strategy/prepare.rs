@@ -32,6 +32,13 @@ pub(crate) fn create(core: &Core, user: &User, resource: &Resource, object: &mut
         }
         ("", "pods") => {
             json::set(object, &["status"], json!({"phase": "Pending", "qosClass": super::defaults::qos(object)}));
+            if !json::list(object, &["spec", "schedulingGates"]).is_empty() {
+                let waits = json!([{
+                    "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": core.now(),
+                    "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates",
+                }]);
+                json::set(object, &["status", "conditions"], waits);
+            }
         }
         ("", "persistentvolumeclaims" | "persistentvolumes") => {
             json::set(object, &["status", "phase"], "Pending".into());

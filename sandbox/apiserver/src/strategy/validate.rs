@@ -1,6 +1,7 @@
 //! Whether an object may be stored.
 
 mod config;
+mod endpoints;
 mod labels;
 mod nodes;
 mod numbers;
@@ -8,6 +9,7 @@ mod others;
 mod pods;
 mod rbac;
 mod scale;
+mod scaling;
 mod services;
 mod volumes;
 mod webhooks;
@@ -39,7 +41,7 @@ pub(crate) fn create(core: &Core, resource: &Resource, object: &Value) -> Vec<Fi
 pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value, subresource: &str) -> Vec<FieldError> {
     let mut out = meta::validate_update(old, new);
     if subresource.is_empty() || resource.is_custom() {
-        out.extend(meta::validate(resource, new));
+        out.extend(meta::validate_again(resource, new));
     }
     match resource.custom() {
         Some(_) => out.extend(custom(resource, new, Some(old), subresource)),
@@ -54,10 +56,19 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
                 out.push(FieldError::invalid("status.qosClass", &class(new), "field is immutable"));
             }
         }
+        None if subresource == "status" && resource.is("", "Service") => out.extend(services::status(new)),
+        None if subresource == "status" && resource.is("", "Namespace") => out.extend(ending_too_early(new)),
         None if subresource == "status" => out.extend(workloads::status(resource, new)),
         None => {}
     }
     out
+}
+
+/// Checks that a namespace does not say that it ends before it was deleted.
+fn ending_too_early(namespace: &Value) -> Option<FieldError> {
+    let ends = json::text(namespace, &["status", "phase"]) == "Terminating" && !meta::is_deleting(namespace);
+    let detail = "may only be 'Active' if `deletionTimestamp` is empty";
+    ends.then(|| FieldError::invalid_text("status.Phase", "Terminating", detail))
 }
 
 /// Checks a custom resource. Values that were invalid before may stay as they are.
@@ -70,6 +81,7 @@ fn custom(resource: &Resource, object: &Value, old: Option<&Value>, subresource:
     };
     errors.extend(scale::check(custom, object, subresource));
     schema::lists(node, object, "", &mut errors);
+    errors.extend(crate::schema::embedded::check(node, object));
     if let Some(old) = old {
         errors.retain(|error| !unchanged(old, object, error));
     }
@@ -139,7 +151,7 @@ fn builtin(core: &Core, resource: &Resource, object: &Value, old: Option<&Value>
         ("", "pods") => pods::pod(object, old),
         ("", "nodes") => nodes::node(object, old),
         ("", "services") => services::service(object, old),
-        ("apps" | "batch", _) => workloads::workload(resource, object, old),
+        ("apps" | "batch", _) | ("", "replicationcontrollers") => workloads::workload(resource, object, old),
         ("rbac.authorization.k8s.io", _) => rbac::check(resource, object, old),
         ("admissionregistration.k8s.io", _) => webhooks::check(resource, object),
         (EXTENSIONS, "customresourcedefinitions") => crd::validate::check(core, object, old),

@@ -39,7 +39,7 @@ pub(crate) fn of(resource: &Resource) -> Value {
         return std::iter::once(name(0)).chain(own).collect();
     }
     let own = builtin(resource).iter().map(|Column(name, kind, priority, _)| {
-        let format = if *name == "Name" { "name" } else { "" };
+        let format = if matches!(*name, "Name" | "Attacher") { "name" } else { "" };
         column(name, kind, format, &format!("{name} of the object."), *priority)
     });
     if resource.plural == "events" {
@@ -50,9 +50,9 @@ pub(crate) fn of(resource: &Resource) -> Value {
 
 /// Returns the columns of the scale of an object.
 pub(crate) fn of_scale() -> Value {
-    let own = SCALES.iter().map(|Column(name, kind, priority, _)| {
-        column(name, kind, if *name == "Name" { "name" } else { "" }, &format!("{name} of the object."), *priority)
-    });
+    let own = SCALES
+        .iter()
+        .map(|Column(name, kind, priority, _)| column(name, kind, "", &format!("{name} of the object."), *priority));
     own.collect()
 }
 
@@ -126,6 +126,11 @@ fn count(object: &Value, key: &str) -> usize {
 const AGE: Column = Column("Age", "string", 0, age);
 const DEFAULT: &[Column] = &[AGE];
 const CREATED: &[Column] = &[Column("Created At", "date", 0, created)];
+
+/// Returns whether a kind has only the columns that every kind without its own has.
+pub(crate) fn are_plain(resource: &Resource) -> bool {
+    resource.custom().is_none() && builtin(resource).iter().all(|Column(name, ..)| *name == "Created At")
+}
 
 /// Returns the columns of a built-in kind after its name.
 fn builtin(resource: &Resource) -> &'static [Column] {
@@ -318,8 +323,10 @@ fn event_object(object: &Value, _: Timestamp) -> Value {
 
 fn event_source(object: &Value, _: Timestamp) -> Value {
     let source = if object["source"].is_object() { &object["source"] } else { &object["deprecatedSource"] };
+    let reporting = ["reportingComponent", "reportingController"].map(|key| json::text(object, &[key]));
+    let reporting = if reporting[0].is_empty() { reporting[1] } else { reporting[0] };
     let component = json::text(source, &["component"]);
-    let component = if component.is_empty() { json::text(object, &["reportingComponent"]) } else { component };
+    let component = if component.is_empty() { reporting } else { component };
     let host = json::text(source, &["host"]);
     let host = if host.is_empty() { json::text(object, &["reportingInstance"]) } else { host };
     if host.is_empty() { component.into() } else { format!("{component}, {host}").into() }

@@ -23,6 +23,9 @@ pub(crate) fn table(
         .map(|object| {
             let cells = if scale { columns::scale_cells(&object, now) } else { columns::cells(resource, &object, now) };
             let mut row = json!({"cells": cells});
+            if let Some(condition) = ended(resource, &object) {
+                row["conditions"] = json!([condition]);
+            }
             match include {
                 Include::Metadata => row["object"] = partial(&object),
                 Include::Object => row["object"] = object,
@@ -31,8 +34,22 @@ pub(crate) fn table(
             row
         })
         .collect();
+    // Kinds without columns of their own are shown by other means, which know no empty list.
+    let none = rows.is_empty() && columns::are_plain(resource);
+    let rows = if none { Value::Null } else { Value::Array(rows) };
     let columns = if with_columns { columns } else { Value::Null };
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": columns, "rows": rows,
     })
+}
+
+/// Marks the row of a pod that has ended.
+fn ended(resource: &Resource, object: &Value) -> Option<Value> {
+    let phase = crate::json::text(object, &["status", "phase"]);
+    let text = match phase {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    resource.is("", "Pod").then(|| json!({"type": "Completed", "status": "True", "reason": phase, "message": text}))
 }

@@ -8,6 +8,7 @@ use lattice_apiserver::{ApiServer, Config};
 use serde_json::{Value, json};
 
 /// One request and what has to be in its answer.
+#[derive(Clone)]
 pub(super) struct Step {
     pub(super) method: &'static str,
     pub(super) path: String,

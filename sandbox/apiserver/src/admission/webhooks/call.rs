@@ -20,7 +20,7 @@ const ANSWER_MAX: usize = 3 << 20;
 
 /// Posts a review; answers what came back, or why nothing did.
 pub(super) async fn post(core: &Core, hook: &Value, review: &Value, seconds: u64) -> Result<Value, String> {
-    let url = target(core, hook)?;
+    let url = target(core, hook, seconds)?;
     let fail = |why: &dyn std::fmt::Display| format!("Post \"{url}?timeout={seconds}s\": {why}");
     let uri: http::Uri = url.parse().map_err(|error| fail(&error))?;
     let host = uri.host().unwrap_or_default().to_owned();
@@ -65,15 +65,18 @@ fn unreached(host: &str, port: u16, error: &std::io::Error) -> String {
 }
 
 /// Returns the URL of a webhook; a service is reached at its cluster address.
-fn target(core: &Core, hook: &Value) -> Result<String, String> {
+fn target(core: &Core, hook: &Value, seconds: u64) -> Result<String, String> {
     let config = &hook["clientConfig"];
     if let Some(url) = config.get("url").and_then(Value::as_str) {
         return Ok(url.to_owned());
     }
     let (namespace, name) = (json::text(config, &["service", "namespace"]), json::text(config, &["service", "name"]));
-    let service = core.builtin("services", namespace, name).ok_or_else(|| format!("service {name:?} not found"))?;
     let path = json::text(config, &["service", "path"]);
     let port = json::at(config, &["service", "port"]).and_then(Value::as_u64).unwrap_or(443);
+    let service = core.builtin("services", namespace, name).ok_or_else(|| {
+        let url = format!("https://{name}.{namespace}.svc:{port}{path}?timeout={seconds}s");
+        format!("Post {url:?}: service {name:?} not found")
+    })?;
     Ok(format!("https://{}:{port}{path}", json::text(&service, &["spec", "clusterIP"])))
 }
 

@@ -116,7 +116,7 @@ fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<Fiel
     }
     let text = json::text(rule, &["rule"]);
     let wrong = |key: &str, detail: String| FieldError::invalid(format!("{at}.{key}"), &shown(rule), detail);
-    let program = match compile(text, schema, place.root) {
+    let program = match compile(&crate::rules::plain(text), schema, place.root) {
         Ok((program, kind)) => {
             if !matches!(kind, Type::Bool | Type::Dyn) {
                 out.push(wrong("rule", "cel expression must evaluate to a bool".to_owned()));
@@ -131,7 +131,7 @@ fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<Fiel
     };
     let own = json::text(rule, &["messageExpression"]);
     if !own.is_empty() {
-        match compile(own, schema, place.root) {
+        match compile(&crate::rules::plain(own), schema, place.root) {
             Ok((program, Type::String | Type::Dyn)) => {
                 costs.push(("messageExpression", spend(&program, schema, place)));
             }

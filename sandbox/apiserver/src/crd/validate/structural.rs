@@ -118,7 +118,7 @@ fn type_of(schema: &Value, path: &str, role: Role, out: &mut Vec<FieldError>) {
         } else {
             FieldError::invalid_text(field, kind, detail)
         });
-    } else if kind.is_empty() && !free {
+    } else if kind.is_empty() && !free && schema.get("$ref").is_none_or(Value::is_null) {
         let of = match role {
             Role::Root => "at the root",
             Role::Field => "for specified object fields",
@@ -160,6 +160,10 @@ fn openapi(schema: &Value, path: &str, root: bool, out: &mut Vec<FieldError>) {
     }
     for key in UNSUPPORTED.iter().filter(|key| schema.get(**key).is_some_and(|value| !value.is_null())) {
         out.push(FieldError::forbidden(format!("{path}.{key}"), format!("{key} is not supported")));
+    }
+    if schema.get("items").is_some_and(Value::is_array) {
+        let detail = "items must be a schema object and not an array";
+        out.push(FieldError::forbidden(format!("{path}.items"), detail));
     }
     if kind == "null" {
         let detail = "type cannot be set to null, use nullable as an alternative";

@@ -11,6 +11,8 @@ use crate::names;
 const DATA_MAX: usize = 1 << 20;
 /// Characters of an event's note.
 const NOTE_MAX: usize = 1024;
+/// Characters of an event's reason, action and reporting instance.
+const WORD_MAX: usize = 128;
 const IMMUTABLE: &str = "field is immutable when `immutable` is set";
 
 fn map<'a>(object: &'a Value, key: &str) -> &'a Map<String, Value> {
@@ -142,20 +144,20 @@ pub(super) fn event(resource: &Resource, object: &Value, old: Option<&Value>) ->
         let detail = "does not match event.namespace";
         out.push(FieldError::invalid_text("involvedObject.namespace", involved, detail));
     }
-    if !new_style {
-        return out;
-    }
     match old {
-        None => new_event(object, &mut out),
-        Some(old) => changed_event(object, old, &mut out),
+        // An event that tells its time is one of the new kind, through whichever group it comes.
+        None if !object["eventTime"].is_null() => new_event(object, new_style, &mut out),
+        None if new_style => {
+            out.push(FieldError::required("eventTime", ""));
+            kind_and_note(object, &mut out);
+        }
+        Some(old) if new_style => changed_event(object, old, &mut out),
+        None | Some(_) => {}
     }
     out
 }
 
-fn new_event(object: &Value, out: &mut Vec<FieldError>) {
-    if object["eventTime"].is_null() {
-        out.push(FieldError::required("eventTime", ""));
-    }
+fn kind_and_note(object: &Value, out: &mut Vec<FieldError>) {
     let kind = json::text(object, &["type"]);
     if !matches!(kind, "Normal" | "Warning") {
         out.push(FieldError::invalid_text("type", "", format!("has invalid value: {kind}")));
@@ -163,14 +165,35 @@ fn new_event(object: &Value, out: &mut Vec<FieldError>) {
     if json::text(object, &["note"]).chars().count() > NOTE_MAX {
         out.push(FieldError::invalid_text("message", "", format!("can have at most {NOTE_MAX} characters")));
     }
-    for (key, field) in [
-        ("reportingController", "reportingController"),
-        ("reportingInstance", "reportingInstance"),
-        ("action", "action"),
-        ("reason", "reason"),
-    ] {
-        if json::text(object, &[key]).is_empty() {
-            out.push(FieldError::required(field, ""));
+}
+
+fn new_event(object: &Value, new_style: bool, out: &mut Vec<FieldError>) {
+    let reporter = if new_style { "reportingController" } else { "reportingComponent" };
+    let name = json::text(object, &[reporter]);
+    if name.is_empty() {
+        out.push(FieldError::required(reporter, ""));
+    }
+    out.extend(names::qualified(name).into_iter().map(|error| FieldError::invalid_text(reporter, name, error)));
+    for key in ["reportingInstance", "action", "reason"] {
+        let text = json::text(object, &[key]);
+        if text.is_empty() {
+            out.push(FieldError::required(key, ""));
+        } else if text.len() > WORD_MAX {
+            out.push(FieldError::invalid_text(key, "", format!("can have at most {WORD_MAX} characters")));
+        }
+    }
+    if new_style {
+        kind_and_note(object, out);
+        if object["deprecatedCount"].as_i64().unwrap_or(0) != 0 {
+            out.push(FieldError::invalid_text("count", "", "needs to be unset"));
+        }
+    }
+    if let Some(series) = object.get("series").filter(|series| series.is_object()) {
+        if series["count"].as_i64().unwrap_or(0) < 2 {
+            out.push(FieldError::invalid_text("series.count", "", "should be at least 2"));
+        }
+        if series["lastObservedTime"].is_null() {
+            out.push(FieldError::required("series.lastObservedTime", ""));
         }
     }
 }

@@ -59,7 +59,10 @@ fn ranges(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
             out.push(FieldError::invalid_text(format!("spec.podCIDRs[{index}]"), text, detail));
         }
     }
-    if old.map(of).is_some_and(|known| !known.is_empty() && known != of(object)) {
+    // The plain field is the first of the list; who changes it alone changes the list.
+    let first = |object: &Value| json::text(object, &["spec", "podCIDR"]).to_owned();
+    let moved = old.is_some_and(|old| !first(old).is_empty() && first(old) != first(object));
+    if moved || old.map(of).is_some_and(|known| !known.is_empty() && known != of(object)) {
         let detail = "node updates may not change podCIDR except from \"\" to valid";
         out.push(FieldError::forbidden("spec.podCIDRs", detail));
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{labels, numbers, volumes};
+use super::{endpoints, labels, numbers, scaling, volumes};
 use crate::field::FieldError;
 use crate::json;
 use crate::kinds::Resource;
@@ -15,8 +15,16 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
     let mut out = Vec::new();
     match resource.plural.as_str() {
         "poddisruptionbudgets" => budget(object, &mut out),
-        "horizontalpodautoscalers" => autoscaler(object, &mut out),
-        "persistentvolumes" => volumes::volume(object, &mut out),
+        "horizontalpodautoscalers" => scaling::autoscaler(object, &mut out),
+        "persistentvolumes" => volumes::volume(object, old, &mut out),
+        "endpoints" => endpoints::subsets(object, &mut out),
+        "limitranges" => scaling::limits(object, &mut out),
+        "resourcequotas" => scaling::quota(object, &mut out),
+        "certificatesigningrequests" => request(object, &mut out),
+        "podtemplates" => {
+            let spec = json::at(object, &["template", "spec"]).unwrap_or(&Value::Null);
+            out.extend(super::pods::spec(spec, "template.spec"));
+        }
         "ingresses" => ingress(object, &mut out),
         "persistentvolumeclaims" => volumes::claim(object, old, &mut out),
         "leases" => lease(object, &mut out),
@@ -25,14 +33,16 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
         "priorityclasses" => priority_class(object, old, &mut out),
         "runtimeclasses" => {
             let handler = json::text(object, &["handler"]);
+            if handler.is_empty() {
+                out.push(FieldError::required("handler", ""));
+                return out;
+            }
             let errors = names::label(handler).into_iter();
             out.extend(errors.map(|error| FieldError::invalid_text("handler", handler, error)));
             fixed(object, old, "handler", &mut out);
         }
         "endpointslices" => {
-            if json::text(object, &["addressType"]).is_empty() {
-                out.push(FieldError::required("addressType", ""));
-            }
+            endpoints::slice(object, &mut out);
             fixed(object, old, "addressType", &mut out);
         }
         _ => {}
@@ -127,30 +137,6 @@ pub(super) fn budget_status(object: &Value) -> Vec<FieldError> {
     out
 }
 
-fn autoscaler(object: &Value, out: &mut Vec<FieldError>) {
-    let number = |key: &str| json::at(object, &["spec", key]).and_then(Value::as_i64);
-    let (least, most) = (number("minReplicas"), number("maxReplicas").unwrap_or(0));
-    if let Some(least) = least.filter(|least| *least < 1) {
-        out.push(FieldError::invalid("spec.minReplicas", &least.into(), "must be greater than or equal to 1"));
-    }
-    if most < 1 {
-        out.push(FieldError::invalid("spec.maxReplicas", &most.into(), "must be greater than 0"));
-    }
-    if least.is_some_and(|least| most < least) {
-        let detail = "must be greater than or equal to `minReplicas`";
-        out.push(FieldError::invalid("spec.maxReplicas", &most.into(), detail));
-    }
-    for key in ["kind", "name"] {
-        let text = json::text(object, &["spec", "scaleTargetRef", key]);
-        let field = format!("spec.scaleTargetRef.{key}");
-        if text.is_empty() {
-            out.push(FieldError::required(field.clone(), ""));
-        }
-        let errors = names::path_segment(text).into_iter();
-        out.extend(errors.map(|error| FieldError::invalid_text(field.clone(), text, error)));
-    }
-}
-
 fn ingress(object: &Value, out: &mut Vec<FieldError>) {
     let rules = json::list(object, &["spec", "rules"]);
     let default = json::at(object, &["spec", "defaultBackend"]);
@@ -161,12 +147,32 @@ fn ingress(object: &Value, out: &mut Vec<FieldError>) {
     if let Some(default) = default {
         backend(default, "spec.defaultBackend", out);
     }
+    for (index, hosts) in json::list(object, &["spec", "tls"]).iter().enumerate() {
+        for (place, host) in json::list(hosts, &["hosts"]).iter().filter_map(Value::as_str).enumerate() {
+            host_name(host, format!("spec.tls[{index}].hosts[{place}]"), out);
+        }
+    }
+    let class = json::text(object, &["spec", "ingressClassName"]);
+    if !class.is_empty() {
+        let errors = names::subdomain(class).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text("spec.ingressClassName", class, error)));
+    }
     for (index, rule) in rules.iter().enumerate() {
+        let host = json::text(rule, &["host"]);
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            let detail = "must be a DNS name, not an IP address";
+            out.push(FieldError::invalid_text(format!("spec.rules[{index}].host"), host, detail));
+        } else if !host.is_empty() {
+            host_name(host, format!("spec.rules[{index}].host"), out);
+        }
         for (place, path) in json::list(rule, &["http", "paths"]).iter().enumerate() {
             let at = format!("spec.rules[{index}].http.paths[{place}]");
             let text = json::text(path, &["path"]);
             match json::text(path, &["pathType"]) {
-                "" => out.push(FieldError::required(format!("{at}.pathType"), "pathType must be specified")),
+                "" => {
+                    out.push(FieldError::required(format!("{at}.pathType"), "pathType must be specified"));
+                    continue;
+                }
                 "Exact" | "Prefix" if !text.starts_with('/') => {
                     out.push(FieldError::invalid_text(format!("{at}.path"), text, "must be an absolute path"));
                 }
@@ -179,6 +185,12 @@ fn ingress(object: &Value, out: &mut Vec<FieldError>) {
             backend(&path["backend"], &format!("{at}.backend"), out);
         }
     }
+}
+
+/// Checks a name of a host, which may stand for all names below another.
+fn host_name(host: &str, at: String, out: &mut Vec<FieldError>) {
+    let errors = names::subdomain(host.strip_prefix("*.").unwrap_or(host)).into_iter();
+    out.extend(errors.map(|error| FieldError::invalid_text(at.clone(), host, error)));
 }
 
 fn backend(backend: &Value, at: &str, out: &mut Vec<FieldError>) {
@@ -216,22 +228,56 @@ fn lease(object: &Value, out: &mut Vec<FieldError>) {
 }
 
 fn storage_class(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
-    if json::text(object, &["provisioner"]).is_empty() {
+    let provisioner = json::text(object, &["provisioner"]).to_lowercase();
+    if provisioner.is_empty() {
         out.push(FieldError::required("provisioner", ""));
+    } else {
+        let errors = names::qualified(&provisioner).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text("provisioner", &provisioner, error)));
     }
-    let Some(old) = old else { return };
-    for key in ["parameters", "provisioner", "reclaimPolicy"] {
-        if !json::same(&old[key], &object[key]) {
-            out.push(FieldError::forbidden(key, format!("updates to {key} are forbidden.")));
+    for (key, known) in
+        [("reclaimPolicy", ["Delete", "Retain"]), ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"])]
+    {
+        let word = json::text(object, &[key]);
+        if !word.is_empty() && !known.contains(&word) {
+            out.push(FieldError::not_supported(key, &Value::from(word), &known));
         }
     }
-    fixed(object, Some(old), "volumeBindingMode", out);
+    let Some(old) = old else { return };
+    for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+        fixed(object, Some(old), key, out);
+    }
+}
+
+/// Checks a request for a certificate.
+fn request(object: &Value, out: &mut Vec<FieldError>) {
+    use base64::Engine as _;
+    let text = json::text(object, &["spec", "request"]);
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+    if !String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE REQUEST-----") {
+        let detail = "PEM block type must be CERTIFICATE REQUEST";
+        out.push(FieldError::invalid("spec.request", &Value::from(text), detail));
+    }
+    let signer = json::text(object, &["spec", "signerName"]);
+    if !signer.split_once('/').is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty()) {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        out.push(FieldError::invalid_text("spec.signerName", signer, detail));
+    }
 }
 
 fn priority_class(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    let known = ["PreemptLowerPriority", "Never"];
+    let policy = json::text(object, &["preemptionPolicy"]);
+    if !policy.is_empty() && !known.contains(&policy) {
+        out.push(FieldError::not_supported("preemptionPolicy", &Value::from(policy), &known));
+    }
     let Some(old) = old else {
         if crate::meta::name(object).starts_with("system-") {
-            let detail = "priority class names with 'system-' prefix are reserved for system use only";
+            let name = crate::meta::name(object);
+            let detail = format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known \
+                 system priority class"
+            );
             out.push(FieldError::forbidden("metadata.name", detail));
         } else if object["value"].as_i64() > Some(PRIORITY_MAX) {
             let detail = format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}");

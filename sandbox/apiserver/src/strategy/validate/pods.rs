@@ -1,5 +1,9 @@
 //! Pods and the templates of pods.
 
+mod contents;
+pub(super) mod host;
+mod placement;
+
 use serde_json::Value;
 
 use super::numbers;
@@ -14,7 +18,15 @@ const UPDATE_RULE: &str = "pod updates may not change fields other than `spec.co
 
 pub(super) fn pod(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     match old {
-        None => spec(object.get("spec").unwrap_or(&Value::Null), "spec"),
+        None => {
+            let own = object.get("spec").unwrap_or(&Value::Null);
+            let mut out = spec(own, "spec");
+            if !json::list(own, &["ephemeralContainers"]).is_empty() {
+                let detail = "cannot be set on create";
+                out.push(FieldError::forbidden("spec.ephemeralContainers", detail));
+            }
+            out
+        }
         Some(old) => changed(old, object),
     }
 }
@@ -31,6 +43,9 @@ pub(super) fn spec(spec: &Value, path: &str) -> Vec<FieldError> {
         for (index, container) in json::list(spec, &[key]).iter().enumerate() {
             let at = format!("{path}.{key}[{index}]");
             container_of(container, &at, &mut seen, &mut out);
+            if key == "initContainers" {
+                contents::of_init(container, &at, &mut out);
+            }
             mounts(spec, container, &at, &mut out);
         }
     }
@@ -40,10 +55,8 @@ pub(super) fn spec(spec: &Value, path: &str) -> Vec<FieldError> {
         out.push(FieldError::not_supported(format!("{path}.restartPolicy"), &Value::from(policy), &policies));
     }
     tolerations(spec, path, &mut out);
-    if let Some(value) = spec.get("terminationGracePeriodSeconds").filter(|value| value.as_i64() < Some(0)) {
-        let field = format!("{path}.terminationGracePeriodSeconds");
-        out.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
-    }
+    host::check(spec, path, &mut out);
+    placement::check(spec, path, &mut out);
     if let Some(value) = spec.get("activeDeadlineSeconds").filter(|value| value.as_i64().is_some_and(|s| s < 1)) {
         let field = format!("{path}.activeDeadlineSeconds");
         out.push(FieldError::invalid(field, value, "must be between 1 and 2147483647, inclusive"));
@@ -114,8 +127,12 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
         }
         seen.push(name.to_owned());
     }
-    if json::text(container, &["image"]).is_empty() {
+    let image = json::text(container, &["image"]);
+    if image.is_empty() {
         out.push(FieldError::required(format!("{at}.image"), ""));
+    } else if image.trim() != image {
+        let detail = "must not have leading or trailing whitespace";
+        out.push(FieldError::invalid_text(format!("{at}.image"), image, detail));
     }
     for (index, port) in json::list(container, &["ports"]).iter().enumerate() {
         let at = format!("{at}.ports[{index}]");
@@ -149,12 +166,16 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
                           '='";
             out.push(FieldError::invalid_text(format!("{at}.env[{index}].name"), name, detail));
         }
+        sources(variable, &format!("{at}.env[{index}].valueFrom"), out);
         if variable.get("valueFrom").is_some_and(Value::is_object) && !json::text(variable, &["value"]).is_empty() {
             let detail = "may not be specified when `value` is not empty";
             out.push(FieldError::invalid_text(format!("{at}.env[{index}].valueFrom"), "", detail));
         }
     }
+    contents::env_from(container, at, out);
     resources(container, at, out);
+    host::container(container, at, out);
+    contents::lifecycle(container, at, out);
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = container.get(key).filter(|probe| probe.is_object()) {
             let kinds = ["exec", "httpGet", "tcpSocket", "grpc"];
@@ -173,6 +194,58 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
         let mut sorted = policies;
         sorted.sort_unstable();
         out.push(FieldError::not_supported(format!("{at}.imagePullPolicy"), &Value::from(policy), &sorted));
+    }
+}
+
+/// Paths that a variable may name of its pod.
+const PATHS: [&str; 8] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+];
+
+/// Checks where the value of a variable comes from.
+fn sources(variable: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let Some(from) = variable.get("valueFrom").filter(|from| from.is_object()) else { return };
+    let kinds = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+    let set = kinds.iter().filter(|kind| from.get(**kind).is_some_and(Value::is_object)).count();
+    for kind in ["configMapKeyRef", "secretKeyRef"] {
+        let Some(reference) = from.get(kind).filter(|reference| reference.is_object()) else { continue };
+        if json::text(reference, &["name"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.{kind}.name"), ""));
+        }
+        if json::text(reference, &["key"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.{kind}.key"), ""));
+        }
+    }
+    if let Some(reference) = from.get("fieldRef").filter(|reference| reference.is_object()) {
+        let path = json::text(reference, &["fieldPath"]);
+        let at = format!("{at}.fieldRef.fieldPath");
+        let subscript = path.starts_with("metadata.labels['") || path.starts_with("metadata.annotations['");
+        if path.is_empty() {
+            out.push(FieldError::required(at, ""));
+        } else if !subscript && !PATHS.contains(&path) && path != "status.podIPs" {
+            let converted = path.starts_with("metadata.") || path.starts_with("spec.") || path.starts_with("status.");
+            let _ = converted;
+            out.push(FieldError::invalid_text(
+                at,
+                path,
+                format!("error converting fieldPath: field label not supported: {path}"),
+            ));
+        }
+    }
+    match set {
+        0 => {
+            let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
+            out.push(FieldError::invalid_text(at, "", detail));
+        }
+        1 => {}
+        _ => out.push(FieldError::invalid_text(at, "", "may not have more than one field specified at a time")),
     }
 }
 
@@ -212,6 +285,7 @@ fn resources(container: &Value, at: &str, out: &mut Vec<FieldError>) {
     let requests = json::at(container, &["resources", "requests"]).and_then(Value::as_object);
     for (key, amounts) in [("limits", limits), ("requests", requests)] {
         for (name, value) in amounts.into_iter().flatten() {
+            contents::resource(name, &format!("{at}.resources.{key}[{name}]"), out);
             if value.as_str().is_some_and(|text| text.starts_with('-')) {
                 let field = format!("{at}.resources.{key}[{name}]");
                 out.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
@@ -219,7 +293,13 @@ fn resources(container: &Value, at: &str, out: &mut Vec<FieldError>) {
         }
     }
     for (name, request) in requests.into_iter().flatten() {
-        let Some(limit) = limits.and_then(|limits| limits.get(name)) else { continue };
+        let Some(limit) = limits.and_then(|limits| limits.get(name)) else {
+            if name.contains('/') && !name.contains("kubernetes.io/") {
+                let detail = "Limit must be set for non overcommitable resources";
+                out.push(FieldError::required(format!("{at}.resources.limits"), detail));
+            }
+            continue;
+        };
         let amount = |value: &Value| value.as_str().and_then(crate::quantity::nanos);
         if amount(request) > amount(limit) {
             let limit = limit.as_str().unwrap_or_default();
@@ -256,6 +336,7 @@ fn source(volume: &Value, at: &str, out: &mut Vec<FieldError>) {
     }
     let detail = "may not specify more than 1 volume type";
     out.extend(sources.map(|key| FieldError::forbidden(format!("{at}.{key}"), detail)));
+    contents::volume(volume, at, out);
     for (kind, key) in
         [("hostPath", "path"), ("secret", "secretName"), ("configMap", "name"), ("persistentVolumeClaim", "claimName")]
     {
@@ -275,6 +356,9 @@ fn mounts(spec: &Value, container: &Value, at: &str, out: &mut Vec<FieldError>) 
     for (index, mount) in json::list(container, &["volumeMounts"]).iter().enumerate() {
         let name = json::text(mount, &["name"]);
         let field = format!("{at}.volumeMounts[{index}]");
+        if name.is_empty() {
+            out.push(FieldError::required(format!("{field}.name"), ""));
+        }
         if !volumes.iter().any(|volume| json::text(volume, &["name"]) == name) {
             out.push(FieldError::not_found(format!("{field}.name"), &Value::from(name)));
         }
@@ -284,6 +368,7 @@ fn mounts(spec: &Value, container: &Value, at: &str, out: &mut Vec<FieldError>) 
         } else if json::list(container, &["volumeMounts"])[..index].iter().any(|other| other["mountPath"] == path) {
             out.push(FieldError::invalid_text(format!("{field}.mountPath"), path, "must be unique"));
         }
+        contents::below(json::text(mount, &["subPath"]), &format!("{at}.volumeMounts.subPath"), out);
     }
 }
 

@@ -82,7 +82,7 @@ fn bindings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<Fie
             let errors = crate::names::subdomain(name).into_iter();
             out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.name"), name, error)));
         }
-        let known = ["Group", "ServiceAccount", "User"];
+        let known = ["ServiceAccount", "User", "Group"];
         if !known.contains(&kind) {
             out.push(FieldError::not_supported(format!("{at}.kind"), &Value::from(kind), &known));
         }

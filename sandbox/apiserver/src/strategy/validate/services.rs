@@ -60,10 +60,10 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let errors = errors.chain(crate::names::label_value(text).into_iter().map(|error| (text, error)));
         out.extend(errors.map(|(bad, error)| FieldError::invalid_text("spec.selector", bad, error)));
     }
-    for (key, about) in [("externalTrafficPolicy", "external"), ("internalTrafficPolicy", "internal")] {
+    traffic(object, kind, &mut out);
+    for key in ["externalTrafficPolicy", "internalTrafficPolicy"] {
         let policy = json::text(object, &["spec", key]);
         if !matches!(policy, "" | "Cluster" | "Local") {
-            let _ = about;
             let known = ["Cluster", "Local"];
             out.push(FieldError::not_supported(format!("spec.{key}"), &Value::from(policy), &known));
         }
@@ -85,11 +85,48 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let ip = |object: &Value| json::text(object, &["spec", "clusterIP"]).to_owned();
         let was_external = json::text(old, &["spec", "type"]) == "ExternalName" || kind == "ExternalName";
         if !was_external && !ip(old).is_empty() && ip(old) != ip(object) {
-            let new = ip(object);
-            out.push(FieldError::invalid_text("spec.clusterIPs[0]", &new, "may not change once set"));
+            let new = json!([ip(object)]);
+            out.push(FieldError::invalid("spec.clusterIPs[0]", &new, "may not change once set"));
         }
     }
     out
+}
+
+/// Checks what only services of some types may have.
+fn traffic(object: &Value, kind: &str, out: &mut Vec<FieldError>) {
+    for (index, ip) in json::list(object, &["spec", "externalIPs"]).iter().filter_map(Value::as_str).enumerate() {
+        super::pods::host::address(ip, format!("spec.externalIPs[{index}]"), out);
+    }
+    let open = matches!(kind, "NodePort" | "LoadBalancer");
+    let external = json::text(object, &["spec", "externalTrafficPolicy"]);
+    if !open && !external.is_empty() && json::list(object, &["spec", "externalIPs"]).is_empty() {
+        let detail = "may only be set for externally-accessible services";
+        out.push(FieldError::invalid_text("spec.externalTrafficPolicy", external, detail));
+    }
+    if kind == "ClusterIP" {
+        for (index, port) in json::list(object, &["spec", "ports"]).iter().enumerate() {
+            if port["nodePort"].as_i64().unwrap_or(0) != 0 {
+                let detail = "may not be used when `type` is 'ClusterIP'";
+                out.push(FieldError::forbidden(format!("spec.ports[{index}].nodePort"), detail));
+            }
+        }
+    }
+    let headless = json::text(object, &["spec", "clusterIP"]) == "None";
+    let policy = json::text(object, &["spec", "ipFamilyPolicy"]);
+    if policy == "RequireDualStack" && !headless {
+        let detail = "this cluster is not configured for dual-stack services";
+        out.push(FieldError::invalid_text("spec.ipFamilyPolicy", policy, detail));
+    }
+}
+
+/// Checks the status of a service.
+pub(super) fn status(object: &Value) -> Vec<FieldError> {
+    let balanced = json::text(object, &["spec", "type"]) == "LoadBalancer";
+    if balanced || json::list(object, &["status", "loadBalancer", "ingress"]).is_empty() {
+        return Vec::new();
+    }
+    let detail = "may only be used when `spec.type` is 'LoadBalancer'";
+    vec![FieldError::forbidden("status.loadBalancer.ingress", detail)]
 }
 
 fn one_port<'a>(port: &'a Value, at: &str, many: bool, named: &mut Vec<&'a str>, out: &mut Vec<FieldError>) {

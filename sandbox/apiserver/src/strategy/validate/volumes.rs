@@ -4,6 +4,8 @@ use serde_json::Value;
 
 use crate::field::FieldError;
 use crate::json;
+use crate::names;
+use crate::quantity;
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 /// Fields of a volume that are not where its data is.
@@ -29,18 +31,47 @@ fn modes(object: &Value, empty: &str, out: &mut Vec<FieldError>) {
     }
 }
 
-pub(super) fn volume(object: &Value, out: &mut Vec<FieldError>) {
+/// Checks words that volumes and claims share.
+fn words(object: &Value, out: &mut Vec<FieldError>) {
+    let mode = json::text(object, &["spec", "volumeMode"]);
+    if !matches!(mode, "" | "Block" | "Filesystem") {
+        out.push(FieldError::not_supported("spec.volumeMode", &Value::from(mode), &["Block", "Filesystem"]));
+    }
+    let class = json::text(object, &["spec", "storageClassName"]);
+    if !class.is_empty() {
+        let errors = names::subdomain(class).into_iter();
+        out.extend(errors.map(|error| FieldError::invalid_text("spec.storageClassName", class, error)));
+    }
+}
+
+/// Tells where the data of a volume is.
+fn source(object: &Value) -> Vec<(&String, &Value)> {
+    let spec = object.get("spec").and_then(Value::as_object);
+    spec.into_iter().flatten().filter(|(key, value)| value.is_object() && !PLAIN.contains(&key.as_str())).collect()
+}
+
+pub(super) fn volume(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
     modes(object, "", out);
+    words(object, out);
+    let policy = json::text(object, &["spec", "persistentVolumeReclaimPolicy"]);
+    if !matches!(policy, "" | "Delete" | "Recycle" | "Retain") {
+        let known = ["Delete", "Recycle", "Retain"];
+        out.push(FieldError::not_supported("spec.persistentVolumeReclaimPolicy", &Value::from(policy), &known));
+    }
+    if old.is_some_and(|old| source(old) != source(object)) {
+        let detail = "spec.persistentvolumesource is immutable after creation";
+        out.push(FieldError::forbidden("spec.persistentvolumesource", detail));
+    }
     let capacity = json::at(object, &["spec", "capacity"]).and_then(Value::as_object);
     if capacity.is_none_or(serde_json::Map::is_empty) {
         out.push(FieldError::required("spec.capacity", ""));
+        let shown = Value::Object(serde_json::Map::new());
+        out.push(FieldError::not_supported("spec.capacity", &shown, &["storage"]));
     } else if capacity.is_some_and(|capacity| capacity.len() > 1 || !capacity.contains_key("storage")) {
         let shown = json::at(object, &["spec", "capacity"]).cloned().unwrap_or_default();
         out.push(FieldError::not_supported("spec.capacity", &shown, &["storage"]));
     }
-    let spec = object.get("spec").and_then(Value::as_object);
-    let sources = spec.into_iter().flatten().filter(|(key, value)| value.is_object() && !PLAIN.contains(&key.as_str()));
-    let mut sources = sources.map(|(key, _)| key);
+    let mut sources = source(object).into_iter().map(|(key, _)| key);
     if sources.next().is_none() {
         out.push(FieldError::required("spec", "must specify a volume type"));
     }
@@ -51,13 +82,40 @@ pub(super) fn volume(object: &Value, out: &mut Vec<FieldError>) {
 
 pub(super) fn claim(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
     modes(object, "at least 1 access mode is required", out);
-    if json::at(object, &["spec", "resources", "requests", "storage"]).is_none() {
-        out.push(FieldError::required("spec.resources[storage]", ""));
+    words(object, out);
+    let listed = json::list(object, &["spec", "accessModes"]);
+    if listed.len() > 1 && listed.iter().any(|mode| mode == "ReadWriteOncePod") {
+        let detail = "may not use ReadWriteOncePod with other access modes";
+        out.push(FieldError::forbidden("spec.accessModes", detail));
+    }
+    let size = |object: &Value| {
+        let text = json::at(object, &["spec", "resources", "requests", "storage"])?.as_str()?;
+        Some((text.to_owned(), quantity::nanos(text).unwrap_or(0)))
+    };
+    match size(object) {
+        None => out.push(FieldError::required("spec.resources[storage]", "")),
+        Some((text, nanos)) if nanos <= 0 => {
+            out.push(FieldError::invalid_text("spec.resources[storage]", &text, "must be greater than zero"));
+        }
+        Some(_) => {}
     }
     let Some(old) = old else { return };
+    let bound = json::text(old, &["status", "phase"]) == "Bound";
+    if let (Some((_, was)), Some((_, is))) = (size(old), size(object))
+        && bound
+        && is < was
+    {
+        let detail = "field can not be less than status.capacity";
+        out.push(FieldError::forbidden("spec.resources.requests.storage", detail));
+    }
     let strip = |object: &Value| {
         let mut spec = object.get("spec").cloned().unwrap_or_default();
-        json::remove(&mut spec, &["resources", "requests"]);
+        if bound {
+            json::remove(&mut spec, &["resources", "requests"]);
+        }
+        if json::at(old, &["spec", "storageClassName"]).is_none() {
+            json::remove(&mut spec, &["storageClassName"]);
+        }
         json::remove(&mut spec, &["volumeAttributesClassName"]);
         if json::text(old, &["spec", "volumeName"]).is_empty() {
             json::remove(&mut spec, &["volumeName"]);

@@ -22,7 +22,9 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
     };
     let path = template.join(".");
     not_negative(object, &["spec"], &["replicas"], &mut out);
-    if resource.group == "apps" {
+    if resource.group.is_empty() {
+        plain_selector(object, &mut out);
+    } else if resource.group == "apps" {
         not_negative(object, &["spec"], SECONDS, &mut out);
         selector(resource, object, &path, &mut out);
     } else {
@@ -30,7 +32,7 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
     }
     let spec = json::at(object, template).and_then(|template| template.get("spec")).unwrap_or(&Value::Null);
     out.extend(pods::spec(spec, &format!("{path}.spec")));
-    if resource.group == "apps" {
+    if resource.group != "batch" {
         always(spec, &path, &mut out);
     }
     match resource.plural.as_str() {
@@ -43,6 +45,20 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
         immutable(resource, object, old, &mut out);
     }
     out
+}
+
+/// Checks the selector of a ReplicationController, which is a map of labels.
+fn plain_selector(object: &Value, out: &mut Vec<FieldError>) {
+    let selector = json::at(object, &["spec", "selector"]).and_then(Value::as_object);
+    let Some(selector) = selector.filter(|selector| !selector.is_empty()) else {
+        out.push(FieldError::required("spec.selector", ""));
+        return;
+    };
+    let labels = json::at(object, &["spec", "template", "metadata", "labels"]).unwrap_or(&Value::Null);
+    if selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+        let detail = "`selector` does not match template `labels`";
+        out.push(FieldError::invalid("spec.template.metadata.labels", labels, detail));
+    }
 }
 
 /// What runs for ever is always restarted and has no deadline.
@@ -79,7 +95,7 @@ fn revision(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         out.push(FieldError::invalid("revision", value, "must be greater than or equal to 0"));
     }
     if let Some(old) = old
-        && !json::same(&old["data"], &object["data"])
+        && !(json::same(&old["data"], &object["data"]) && json::same(&old["revision"], &object["revision"]))
     {
         out.push(FieldError::invalid("data", &object["data"], "field is immutable"));
     }
@@ -159,6 +175,9 @@ fn stateful(object: &Value, old: &Value, out: &mut Vec<FieldError>) {
 /// Checks counts that a status tells.
 pub(super) fn status(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
+    if resource.is("batch", "Job") {
+        jobs::status(object, &mut out);
+    }
     if resource.group != "apps" {
         return out;
     }

@@ -39,6 +39,8 @@ pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
             POLICY_BINDINGS
         }
         ("apiregistration.k8s.io", "apiservices") => SERVICES,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => FLOWS,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => LEVELS,
         _ => return None,
     })
 }
@@ -275,6 +277,36 @@ const ADDRESSES: &[Column] = &[Column("ParentRef", "string", 0, |o, _| {
         if of("group").is_empty() { of("resource").to_owned() } else { format!("{}.{}", of("resource"), of("group")) };
     format!("{resource}/{}/{}", of("namespace"), of("name")).into()
 })];
+
+fn value_or_none(object: &Value, path: &[&str]) -> Value {
+    json::at(object, path).cloned().unwrap_or_else(|| NONE.into())
+}
+
+const FLOWS: &[Column] = &[
+    Column("PriorityLevel", "string", 0, |o, _| text(o, &["spec", "priorityLevelConfiguration", "name"])),
+    Column("MatchingPrecedence", "string", 0, |o, _| json::at(o, &["spec", "matchingPrecedence"]).cloned().into()),
+    Column("DistinguisherMethod", "string", 0, |o, _| value_or_none(o, &["spec", "distinguisherMethod", "type"])),
+    AGE,
+    Column("MissingPL", "string", 0, |o, _| {
+        let dangling = json::list(o, &["status", "conditions"]).iter().find(|found| found["type"] == "Dangling");
+        dangling.map_or_else(|| "?".into(), |found| found["status"].clone())
+    }),
+];
+
+const LEVELS: &[Column] = &[
+    Column("Type", "string", 0, |o, _| text(o, &["spec", "type"])),
+    Column("NominalConcurrencyShares", "string", 0, |o, _| {
+        value_or_none(o, &["spec", "limited", "nominalConcurrencyShares"])
+    }),
+    Column("Queues", "string", 0, |o, _| value_or_none(o, &["spec", "limited", "limitResponse", "queuing", "queues"])),
+    Column("HandSize", "string", 0, |o, _| {
+        value_or_none(o, &["spec", "limited", "limitResponse", "queuing", "handSize"])
+    }),
+    Column("QueueLengthLimit", "string", 0, |o, _| {
+        value_or_none(o, &["spec", "limited", "limitResponse", "queuing", "queueLengthLimit"])
+    }),
+    AGE,
+];
 
 const ATTACHMENTS: &[Column] = &[
     Column("Attacher", "string", 0, |o, _| text(o, &["spec", "attacher"])),

@@ -16,6 +16,12 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
     let path: &[&str] = if cron { &["spec", "jobTemplate", "spec"] } else { &["spec"] };
     let at = path.join(".");
     let spec = json::at(object, path).unwrap_or(&Value::Null);
+    let name = crate::meta::name(object);
+    if !cron && name.len() > 63 {
+        // Two labels of its pods hold the name.
+        let detail = "must be no more than 63 bytes";
+        out.extend([(); 2].map(|()| FieldError::invalid_text("spec.template.labels", name, detail)));
+    }
     not_negative(object, path, COUNTS, out);
     not_negative(object, path, &["ttlSecondsAfterFinished"], out);
     let mode = json::text(spec, &["completionMode"]);
@@ -38,6 +44,23 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
         let detail = "`selector` does not match template `labels`";
         out.push(FieldError::invalid("spec.template.metadata.labels", labels, detail));
     }
+    if !cron {
+        own_selector(object, spec, out);
+    }
+    if mode != "Indexed"
+        && let Some(policy) = spec.get("successPolicy").filter(|policy| policy.is_object())
+    {
+        let rules: Vec<Value> = json::list(policy, &["rules"])
+            .iter()
+            .map(|rule| {
+                serde_json::json!({
+                    "SucceededIndexes": rule["succeededIndexes"], "SucceededCount": rule["succeededCount"],
+                })
+            })
+            .collect();
+        let shown = serde_json::json!({"Rules": rules});
+        out.push(FieldError::invalid(format!("{at}.successPolicy"), &shown, "requires indexed completion mode"));
+    }
     let by = json::text(spec, &["managedBy"]);
     if !by.is_empty() && !by.contains('/') {
         let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
@@ -46,6 +69,24 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
     restarts(json::text(spec, &["template", "spec", "restartPolicy"]), template, out);
     if cron {
         schedule(object, out);
+    }
+}
+
+/// A job finds its pods by its own identity, unless it says that it has a selector of its own.
+fn own_selector(object: &Value, spec: &Value, out: &mut Vec<FieldError>) {
+    if spec.get("manualSelector").is_some_and(|manual| *manual == true) {
+        return;
+    }
+    let Some(selector) = spec.get("selector").filter(|selector| selector.is_object()) else { return };
+    let label = serde_json::json!({"batch.kubernetes.io/controller-uid": crate::meta::uid(object)});
+    if *selector != serde_json::json!({"matchLabels": label}) {
+        out.push(FieldError::invalid("spec.selector", selector, "`selector` not auto-generated"));
+        let labels = json::at(spec, &["template", "metadata", "labels"]).unwrap_or(&Value::Null);
+        let wanted = json::at(selector, &["matchLabels"]).and_then(Value::as_object);
+        if wanted.into_iter().flatten().any(|(key, value)| labels.get(key) != Some(value)) {
+            let detail = "`selector` does not match template `labels`";
+            out.push(FieldError::invalid("spec.template.metadata.labels", labels, detail));
+        }
     }
 }
 
@@ -58,6 +99,56 @@ fn restarts(policy: &str, template: &str, out: &mut Vec<FieldError>) {
         "" | "Always" => out.push(FieldError::required(field, detail)),
         other => out.push(FieldError::invalid_text(field, other, detail)),
     }
+}
+
+/// Checks that a job that has ended tells when, and why it may say so.
+pub(super) fn status(object: &Value, out: &mut Vec<FieldError>) {
+    let status = &object["status"];
+    let holds = |kind: &str| {
+        json::list(status, &["conditions"]).iter().any(|known| known["type"] == kind && known["status"] == "True")
+    };
+    let set = |key: &str| status.get(key).is_some_and(|value| !value.is_null());
+    let (complete, failed) = (holds("Complete"), holds("Failed"));
+    if complete && !set("completionTime") {
+        out.push(FieldError::required("status.completionTime", "completionTime is required for Complete jobs"));
+    }
+    if !complete && set("completionTime") {
+        let detail = "cannot set completionTime when there is no Complete=True condition";
+        out.push(FieldError::invalid("status.completionTime", &status["completionTime"], detail));
+    }
+    for (ended, kind, first) in [(complete, "Complete", "SuccessCriteriaMet"), (failed, "Failed", "FailureTarget")] {
+        if ended && !holds(first) {
+            let detail = format!("cannot set {kind}=True condition without the {first}=true condition");
+            out.push(FieldError::invalid_bare("status.conditions", detail));
+        }
+    }
+    if (complete || failed) && !set("startTime") {
+        out.push(FieldError::required("status.startTime", "startTime is required for finished job"));
+    }
+}
+
+/// What fields of a schedule may say, from the least to the greatest.
+const FIELDS: [(i64, i64); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
+
+/// Says what is wrong with the numbers of a schedule.
+fn ranges(fields: &[&str]) -> Option<String> {
+    for (field, (least, most)) in fields.iter().zip(FIELDS) {
+        for part in field.split(',') {
+            let range = part.split('/').next().unwrap_or_default();
+            let (start, end) = range.split_once('-').unwrap_or((range, range));
+            let (Ok(start), Ok(end)) = (start.parse::<i64>(), end.parse::<i64>()) else { continue };
+            if start < least {
+                return Some(format!("beginning of range ({start}) below minimum ({least}): {part}"));
+            }
+            if end > most {
+                return Some(format!("end of range ({end}) above maximum ({most}): {part}"));
+            }
+            if start > end {
+                return Some(format!("beginning of range ({start}) beyond end of range ({end}): {part}"));
+            }
+        }
+    }
+    None
 }
 
 fn schedule(object: &Value, out: &mut Vec<FieldError>) {
@@ -82,5 +173,13 @@ fn schedule(object: &Value, out: &mut Vec<FieldError>) {
     } else if !text.starts_with('@') && fields.len() != 5 {
         let detail = format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "));
         out.push(FieldError::invalid_text("spec.schedule", text, detail));
+    } else if let Some(why) = ranges(&fields) {
+        out.push(FieldError::invalid_text("spec.schedule", text, why));
+    }
+    let zone = json::text(object, &["spec", "timeZone"]);
+    // A system without a list of zones knows none of them, so it refuses none.
+    let known = |zone: &str| jiff::tz::TimeZone::get(zone).is_ok();
+    if !zone.is_empty() && !known(zone) && known("Etc/GMT") {
+        out.push(FieldError::invalid_text("spec.timeZone", zone, format!("unknown time zone {zone}")));
     }
 }

@@ -1,0 +1,97 @@
+//! What is in a pod: sources of variables, what is done around a container, files of volumes, names of resources.
+
+use serde_json::Value;
+
+use crate::field::FieldError;
+use crate::json;
+
+/// Resources that a container may ask for under a name without a domain.
+const STANDARD: [&str; 3] = ["cpu", "ephemeral-storage", "memory"];
+
+/// Checks that variables come from somewhere.
+pub(super) fn env_from(container: &Value, at: &str, out: &mut Vec<FieldError>) {
+    for source in json::list(container, &["envFrom"]) {
+        if !["configMapRef", "secretRef"].iter().any(|key| source.get(key).is_some_and(Value::is_object)) {
+            let detail = "must specify one of: `configMapRef` or `secretRef`";
+            out.push(FieldError::invalid_text(format!("{at}.envFrom"), "", detail));
+        }
+    }
+}
+
+/// Checks what is done after a container's start and before its end.
+pub(super) fn lifecycle(container: &Value, at: &str, out: &mut Vec<FieldError>) {
+    for key in ["postStart", "preStop"] {
+        let Some(handler) = json::at(container, &["lifecycle", key]).filter(|handler| handler.is_object()) else {
+            continue;
+        };
+        let kinds = ["exec", "httpGet", "tcpSocket", "sleep"];
+        if !kinds.iter().any(|kind| handler.get(kind).is_some_and(Value::is_object)) {
+            out.push(FieldError::required(format!("{at}.lifecycle.{key}"), "must specify a handler type"));
+        }
+    }
+}
+
+/// What runs once before the others is not probed.
+pub(super) fn of_init(container: &Value, at: &str, out: &mut Vec<FieldError>) {
+    if json::text(container, &["restartPolicy"]) == "Always" {
+        return;
+    }
+    let set = |key: &&str| container.get(*key).is_some_and(Value::is_object);
+    for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"].into_iter().filter(|key| set(key)) {
+        let detail = "may not be set for init containers without restartPolicy=Always";
+        out.push(FieldError::forbidden(format!("{at}.{key}"), detail));
+    }
+}
+
+/// Checks the name of a resource.
+pub(super) fn resource(name: &str, at: &str, out: &mut Vec<FieldError>) {
+    if name.contains('/') || STANDARD.contains(&name) || name.starts_with("hugepages-") {
+        return;
+    }
+    for detail in ["must be a standard resource type or fully qualified", "must be a standard resource for containers"]
+    {
+        out.push(FieldError::invalid_text(at, name, detail));
+    }
+}
+
+/// Checks a path below a volume's root.
+pub(super) fn below(path: &str, at: &str, out: &mut Vec<FieldError>) {
+    if path.starts_with('/') {
+        out.push(FieldError::invalid_text(at, path, "must be a relative path"));
+    }
+    if path.split('/').any(|step| step == "..") {
+        out.push(FieldError::invalid_text(at, path, "must not contain '..'"));
+    }
+}
+
+/// Checks what a volume of some kind says of itself.
+pub(super) fn volume(volume: &Value, at: &str, out: &mut Vec<FieldError>) {
+    if json::text(volume, &["emptyDir", "sizeLimit"]).starts_with('-') {
+        let detail = "SizeLimit field must be a valid resource quantity";
+        out.push(FieldError::forbidden(format!("{at}.emptyDir.sizeLimit"), detail));
+    }
+    for kind in ["secret", "configMap"] {
+        for (index, item) in json::list(volume, &[kind, "items"]).iter().enumerate() {
+            for key in ["key", "path"] {
+                let (text, at) = (json::text(item, &[key]), format!("{at}.{kind}.items[{index}].{key}"));
+                match text {
+                    "" => out.push(FieldError::required(at, "")),
+                    path if key == "path" => below(path, &at, out),
+                    _ => {}
+                }
+            }
+        }
+    }
+    if let Some(nfs) = volume.get("nfs").filter(|nfs| nfs.is_object()) {
+        if json::text(nfs, &["server"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.nfs.server"), ""));
+        }
+        match json::text(nfs, &["path"]) {
+            "" => out.push(FieldError::required(format!("{at}.nfs.path"), "")),
+            path if !path.starts_with('/') => {
+                out.push(FieldError::invalid_text(format!("{at}.nfs.path"), path, "must be an absolute path"));
+            }
+            _ => {}
+        }
+    }
+}
