@@ -1,25 +1,31 @@
 //! One HTTP/1.1 exchange per stream: a proxied Kubernetes request, its answer, and what an upgrade makes of both.
 
 use std::error::Error as StdError;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::fmt;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::AbortHandle;
 
 use super::{Error, Priority, Session, Stream, Tag};
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, REQUEST_HEAD_TIMEOUT};
 use crate::task::{self, Kind};
 
 /// Body of a proxied answer. Dropped before its end, it resets the stream, so that the other side stops working for it.
-#[derive(Debug)]
 pub struct ExchangeBody {
     inner: Incoming,
-    connection: Option<AbortHandle>,
+    driver: Driver,
 }
+
+/// The connection of one exchange, turned by whoever waits for what comes over it. A task of its own would cost two changes
+/// of task, often of thread, for each piece.
+struct Driver(Option<BoxFuture<'static, hyper::Result<()>>>);
 
 /// Sends one request over a stream of its own and waits for the head of the answer, without a bound: callers know theirs.
 ///
@@ -41,16 +47,17 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(Error::Exchange)?;
-    let driver = task::spawn("tunnel.exchange", Kind::Request, async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(error = %error, "exchange ended early");
-        }
+    let mut driver = Driver(Some(connection.with_upgrades().boxed()));
+    let mut answering = pin!(sender.send_request(request));
+    let answered = poll_fn(|cx| {
+        driver.turn(cx);
+        answering.as_mut().poll(cx)
     });
-    let mut guard = Guard(Some(driver.abort_handle()));
-    let response = sender.send_request(request).await.map_err(Error::Exchange)?;
-    let connection = guard.0.take();
-    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    Ok(response.map(|inner| ExchangeBody { inner, connection: connection.filter(|_| !upgraded) }))
+    let response = answered.await.map_err(Error::Exchange)?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        driver.go_alone();
+    }
+    Ok(response.map(|inner| ExchangeBody { inner, driver }))
 }
 
 /// Serves the one exchange of an `H` stream with `service`, upgrades included.
@@ -79,14 +86,26 @@ where
         .map_err(Error::Exchange)
 }
 
-/// Stops the connection's driver when the caller gives up before the answer.
-struct Guard(Option<AbortHandle>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(connection) = &self.0 {
-            connection.abort();
+impl Driver {
+    /// Moves what can be moved now.
+    fn turn(&mut self, cx: &mut Context<'_>) {
+        let Some(connection) = &mut self.0 else { return };
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            self.0 = None;
+            if let Err(error) = ended {
+                tracing::debug!(error = %error, "exchange ended early");
+            }
         }
+    }
+
+    /// Goes on until the stream is handed to whoever upgraded it.
+    fn go_alone(&mut self) {
+        let Some(connection) = self.0.take() else { return };
+        task::spawn("tunnel.exchange", Kind::Request, async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %error, "exchange ended early");
+            }
+        });
     }
 }
 
@@ -95,9 +114,14 @@ impl Body for ExchangeBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        let this = &mut *self;
+        let mut frame = Pin::new(&mut this.inner).poll_frame(cx);
+        if frame.is_pending() {
+            this.driver.turn(cx);
+            frame = Pin::new(&mut this.inner).poll_frame(cx);
+        }
         if matches!(frame, Poll::Ready(None)) {
-            self.connection = None;
+            this.driver.turn(cx);
         }
         frame
     }
@@ -113,9 +137,15 @@ impl Body for ExchangeBody {
 
 impl Drop for ExchangeBody {
     fn drop(&mut self) {
-        let Some(connection) = &self.connection else { return };
-        if !self.inner.is_end_stream() {
-            connection.abort();
+        if self.inner.is_end_stream() {
+            // All has come: the stream is ended in order. Otherwise it is reset as it is dropped.
+            self.driver.turn(&mut Context::from_waker(Waker::noop()));
         }
+    }
+}
+
+impl fmt::Debug for ExchangeBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangeBody").field("inner", &self.inner).finish_non_exhaustive()
     }
 }

@@ -127,13 +127,14 @@ impl Session {
         }))
     }
 
-    /// Opens a stream and says what it carries.
+    /// Opens a stream that says what it carries with the first bytes that are written on it, or when it is flushed: until
+    /// then the peer sees nothing of it.
     ///
     /// # Errors
     /// [`Error::OpenTimeout`] when the peer's limit is reached or the link is stuck, [`Error::Closed`], [`Error::Stream`].
     pub async fn open(&self, tag: Tag, priority: Priority) -> Result<Stream, Error> {
         let opening = async {
-            let mut stream = match &self.0.carrier {
+            let stream = match &self.0.carrier {
                 Carrier::Quic(connection) => {
                     let (send, recv) = connection.open_bi().await.map_err(|error| Error::Closed(error.into()))?;
                     let _ = send.set_priority(priority.weight());
@@ -141,8 +142,7 @@ impl Session {
                 }
                 Carrier::Tcp { mux, .. } => Stream::mux(mux.open().await?, None),
             };
-            stream.write_all(&[tag.byte()]).await.map_err(Error::Stream)?;
-            Ok(stream)
+            Ok(stream.tagged(tag))
         };
         timeout(STREAM_OPEN_TIMEOUT, opening).await.map_err(|_| Error::OpenTimeout)?
     }

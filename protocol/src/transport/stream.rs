@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -12,6 +12,10 @@ use super::mux::MuxStream;
 
 /// Code of a stream that was dropped before its end.
 const RESET_CODE: u32 = 1;
+
+/// How much of the first write goes with the tag, bytes: the head of a request. Lower splits it into two packets; higher
+/// copies more.
+const FIRST_BYTES_MAX: usize = 4 << 10;
 
 /// What a stream carries: its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,8 @@ impl Priority {
 #[derive(Debug)]
 pub struct Stream {
     carrier: Carrier,
+    /// Not written yet: it goes with the first bytes, in one packet.
+    tag: Option<Tag>,
     ended: bool,
     _open: Option<OpenStream>,
 }
@@ -97,11 +103,39 @@ impl Drop for OpenStream {
 
 impl Stream {
     pub(super) fn quic(send: quinn::SendStream, recv: quinn::RecvStream, open: Option<OpenStream>) -> Self {
-        Self { carrier: Carrier::Quic { send, recv }, ended: false, _open: open }
+        Self { carrier: Carrier::Quic { send, recv }, tag: None, ended: false, _open: open }
     }
 
     pub(super) fn mux(stream: MuxStream, open: Option<OpenStream>) -> Self {
-        Self { carrier: Carrier::Mux(stream), ended: false, _open: open }
+        Self { carrier: Carrier::Mux(stream), tag: None, ended: false, _open: open }
+    }
+
+    /// Has `tag` written before anything else.
+    pub(super) fn tagged(mut self, tag: Tag) -> Self {
+        self.tag = Some(tag);
+        self
+    }
+
+    /// Writes the tag that is still to be written, and what fits beside it; tells how much of `bytes` that was.
+    fn poll_tag(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(tag) = self.tag else { return Poll::Ready(Ok(0)) };
+        let with = &bytes[..bytes.len().min(FIRST_BYTES_MAX)];
+        let first = [&[tag.byte()], with].concat();
+        let written = ready!(self.carrier.poll_write(cx, &first))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.tag = None;
+        Poll::Ready(Ok(written - 1))
+    }
+}
+
+impl Carrier {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Quic { send, .. } => AsyncWrite::poll_write(Pin::new(send), cx, bytes),
+            Self::Mux(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 }
 
@@ -126,13 +160,41 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.carrier {
-            Carrier::Quic { send, .. } => AsyncWrite::poll_write(Pin::new(send), cx, bytes),
-            Carrier::Mux(stream) => Pin::new(stream).poll_write(cx, bytes),
+        match ready!(self.poll_tag(cx, bytes))? {
+            0 => self.carrier.poll_write(cx, bytes),
+            written => Poll::Ready(Ok(written)),
         }
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut total = 0;
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            match self.as_mut().poll_write(cx, part) {
+                Poll::Ready(Ok(written)) => {
+                    total += written;
+                    if written < part.len() {
+                        break;
+                    }
+                }
+                // What was taken counts; the next call meets the same obstacle.
+                Poll::Ready(Err(_)) | Poll::Pending if total > 0 => break,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(total))
+    }
+
+    /// Over TCP each part would become a frame of its own.
+    fn is_write_vectored(&self) -> bool {
+        matches!(self.carrier, Carrier::Quic { .. })
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_tag(cx, &[]))?;
         match &mut self.carrier {
             Carrier::Quic { send, .. } => AsyncWrite::poll_flush(Pin::new(send), cx),
             Carrier::Mux(stream) => Pin::new(stream).poll_flush(cx),
@@ -141,6 +203,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        ready!(this.poll_tag(cx, &[]))?;
         let done = match &mut this.carrier {
             Carrier::Quic { send, .. } => AsyncWrite::poll_shutdown(Pin::new(send), cx),
             Carrier::Mux(stream) => Pin::new(stream).poll_shutdown(cx),

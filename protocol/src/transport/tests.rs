@@ -107,6 +107,35 @@ async fn a_stream_that_is_dropped_does_not_end_well() {
 }
 
 #[tokio::test]
+async fn a_stream_says_what_it_carries_with_its_first_bytes_or_when_it_is_flushed_or_ended() {
+    for pair in both_carriers().await {
+        let long = vec![b'x'; 10_000];
+        for (parts, flushed) in [(&[&long[..]][..], false), (&[b"", b"a", &long], false), (&[], true), (&[], false)] {
+            let mut out = pair.agent.open(Tag::Http, Priority::Bulk).await.unwrap();
+            let slices: Vec<_> = parts.iter().map(|part| std::io::IoSlice::new(part)).collect();
+            let mut written = out.write_vectored(&slices).await.unwrap();
+            let whole = parts.concat();
+            assert!(written <= whole.len());
+            while written < whole.len() {
+                written += out.write(&whole[written..]).await.unwrap();
+            }
+            if flushed {
+                out.flush().await.unwrap();
+            }
+            let ending = async {
+                let (tag, mut stream) = pair.manager.accept().await.unwrap().tagged().await.unwrap();
+                let mut text = Vec::new();
+                stream.read_to_end(&mut text).await.unwrap();
+                (tag, text)
+            };
+            let (ended, heard) = tokio::join!(out.shutdown(), ending);
+            ended.unwrap();
+            assert_eq!(heard, (Tag::Http, whole));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_with_an_unknown_beginning_is_refused() {
     let pair = pair().await;
     let mut out = pair.agent.open(Tag::Http, Priority::Bulk).await.unwrap();
@@ -122,7 +151,8 @@ async fn an_agent_lets_its_manager_open_more_streams_as_it_needs_them() {
     let pair = pair().await;
     let mut held = Vec::new();
     for _ in 0..STREAMS_INITIAL * 4 {
-        let out = pair.manager.open(Tag::Http, Priority::Bulk).await.unwrap();
+        let mut out = pair.manager.open(Tag::Http, Priority::Bulk).await.unwrap();
+        out.flush().await.unwrap();
         let accepted = pair.agent.accept().await.unwrap();
         held.push((out, accepted));
     }
@@ -136,7 +166,9 @@ async fn a_manager_lets_its_agent_open_no_more_streams_than_at_first() {
     let pair = pair().await;
     let mut held = Vec::new();
     for _ in 0..STREAMS_INITIAL {
-        held.push(pair.agent.open(Tag::Grpc, Priority::Bulk).await.unwrap());
+        let mut out = pair.agent.open(Tag::Grpc, Priority::Bulk).await.unwrap();
+        out.flush().await.unwrap();
+        held.push(out);
         held.push(pair.manager.accept().await.unwrap().tagged().await.unwrap().1);
     }
     let more = pair.agent.open(Tag::Grpc, Priority::Bulk).await;
@@ -193,7 +225,9 @@ async fn a_restarted_manager_is_noticed_at_once() {
     // A process that dies says nothing, and the one that follows has its port.
     switch.send(second.local_addr().unwrap()).unwrap();
     let noticed = tokio::time::timeout(std::time::Duration::from_secs(10), async {
-        let _ = agent.open(Tag::Grpc, Priority::Control).await;
+        if let Ok(mut out) = agent.open(Tag::Grpc, Priority::Control).await {
+            let _ = out.flush().await;
+        }
         agent.closed().await
     });
     assert_eq!(noticed.await.expect("long before the idle timeout"), Closed::Forgotten);
