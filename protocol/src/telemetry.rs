@@ -11,7 +11,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
@@ -57,7 +57,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Which log lines are written, as tracing's filter directives, for example info,lattice_agent=debug.
+    /// Which log lines are written: a level, and levels of targets, for example info,lattice_agent=debug.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "DIRECTIVES")]
     pub log_filter: String,
 
@@ -148,7 +148,10 @@ pub fn init(
     options: &Options,
     fallback: Fallback,
 ) -> Result<Telemetry, Error> {
-    let filter = EnvFilter::try_new(&options.log_filter)
+    // Directives about spans and fields would bring a regular expression engine into every agent.
+    let filter = options
+        .log_filter
+        .parse::<Targets>()
         .map_err(|source| Error::Filter { text: options.log_filter.clone(), source })?;
     let resource = resource(options.service_name.as_deref().unwrap_or(name), version, attributes);
     let exporter = match (&options.otlp_endpoint, fallback) {
