@@ -1,17 +1,28 @@
 //! The client of the cluster's own Kubernetes API, with the credentials of the agent's ServiceAccount.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use kube::Config;
+use http::{Request, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{Body, ClientBuilder};
+use tower::{BoxError, service_fn};
 
+mod line;
+mod token;
+
+use self::line::Dialler;
+use self::token::Token;
 use crate::cli::Run;
 
 /// Where a pod finds the credentials of its ServiceAccount.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Longest wait for a connection to the API server, which runs on this node or beside it.
-const CONNECT_AT_MOST: Duration = Duration::from_secs(5);
+/// How long a connection without a request is kept. Lower makes handshakes of every burst; higher keeps what a burst of
+/// watches has left.
+const IDLE_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -29,25 +40,52 @@ pub enum Error {
     Credentials {
         /// Where they were looked for.
         folder: String,
-        /// The client library's words.
+        /// What is wrong with them.
         #[source]
-        source: Box<kube::Error>,
+        source: io::Error,
     },
 }
 
-/// Makes the client. Token and CA are read again when the kubelet replaces them.
+/// Makes the client from what the agent's pod mounts.
 ///
-/// It never tries a request twice by itself: proxied callers decide that, and our own waits are bounded.
+/// # Errors
+/// As [`connect`].
 pub fn client(run: &Run) -> Result<kube::Client, Error> {
     let folder = run.mounted(Path::new(SERVICE_ACCOUNT));
-    let mut config = Config::new(url(&run.kubernetes_host, run.kubernetes_port)?);
-    config.default_namespace.clone_from(&run.namespace);
-    config.root_cert_file = Some(folder.join("ca.crt"));
-    config.auth_info.token_file = Some(folder.join("token").to_string_lossy().into_owned());
-    config.connect_timeout = Some(CONNECT_AT_MOST);
-    config.default_retry = false;
-    kube::Client::try_from(config)
-        .map_err(|source| Error::Credentials { folder: folder.display().to_string(), source: Box::new(source) })
+    connect(&run.kubernetes_host, run.kubernetes_port, &folder, &run.namespace)
+}
+
+/// Makes a client of an API server, with the token and the CA that a folder holds. They are read again when the kubelet
+/// replaces them.
+///
+/// It never tries a request twice by itself: proxied callers decide that, and our own waits are bounded. It is made of parts
+/// of our own, because the client library's brings everything with it that a kubeconfig may ask for.
+///
+/// # Errors
+/// [`Error::Address`], [`Error::Credentials`].
+pub fn connect(host: &str, port: u16, folder: &Path, namespace: &str) -> Result<kube::Client, Error> {
+    let unfit = |source| Error::Credentials { folder: folder.display().to_string(), source };
+    let base = url(host, port)?;
+    let token = Token::read(folder.join("token")).map_err(unfit)?;
+    let dialler = Dialler::new(host, port, folder.join("ca.crt")).map_err(unfit)?;
+    let http = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_AT_MOST)
+        .build::<_, Body>(dialler);
+    let service = service_fn(move |mut request: Request<Body>| {
+        token.show(request.headers_mut());
+        let sent = addressed(&mut request, &base).map(|()| http.request(request));
+        async move { Ok::<_, BoxError>(sent?.await?) }
+    });
+    Ok(ClientBuilder::new(service, namespace).build())
+}
+
+/// Puts the server before the request's path.
+fn addressed(request: &mut Request<Body>, base: &Uri) -> Result<(), BoxError> {
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::from_parts(parts)?;
+    Ok(())
 }
 
 fn url(host: &str, port: u16) -> Result<http::Uri, Error> {
