@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use lattice_protocol::clock;
@@ -25,6 +23,7 @@ use crate::dial::{self, Dialler, Link};
 use crate::identity::{Enrolment, Keeper, Wallet};
 use crate::monitor::{self, Monitor};
 use crate::notice::Notices;
+use crate::observe::objects::{APIService, CustomResourceDefinition};
 use crate::observe::{Api, Observed};
 use crate::serve::{self, Acceptor, Proxy};
 

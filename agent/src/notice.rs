@@ -80,7 +80,7 @@ fn cut(note: &str) -> String {
 
 /// What Events are about. With its uid, or `kubectl describe` would not show them.
 async fn about(deployments: &Api<Deployment>) -> ObjectReference {
-    let found = tokio::time::timeout(WRITE_AT_MOST, deployments.get_opt(DEPLOYMENT)).await;
+    let found = tokio::time::timeout(WRITE_AT_MOST, deployments.get_metadata_opt(DEPLOYMENT)).await;
     ObjectReference {
         api_version: Some("apps/v1".to_owned()),
         kind: Some("Deployment".to_owned()),

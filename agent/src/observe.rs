@@ -7,6 +7,7 @@
 
 mod api;
 pub mod facts;
+pub mod objects;
 mod watches;
 mod world;
 

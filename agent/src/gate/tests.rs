@@ -337,7 +337,7 @@ fn a_gate_needs_exactly_what_it_is_judged_by() {
     let kinds = |gate: &v1::Gate| needs(gate).into_iter().map(|scope| scope.kind).collect::<Vec<_>>();
     assert_eq!(kinds(&ztunnel()), [Kind::Node, Kind::DaemonSet, Kind::Pod]);
     assert_eq!(kinds(&istiod()), [Kind::Deployment, Kind::Pod]);
-    assert_eq!(Placement::default(), Placement::of(&k8s_openapi::api::core::v1::PodSpec::default()));
+    assert_eq!(Placement::default(), Placement::of(&crate::observe::objects::PodSpec::default()));
 }
 
 #[test]

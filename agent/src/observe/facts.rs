@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodTemplateSpec, Taint};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use k8s_openapi::api::core::v1::Taint;
+
+use super::objects::{
+    APIService, Condition, ContainerStatus, CustomResourceDefinition, DaemonSet, Deployment, Job, Node, Pod,
+    StatefulSet, WorkloadSpec,
+};
 
 mod placement;
 
@@ -94,16 +95,14 @@ pub trait Facts: Sized {
     fn of(object: &Self::Object) -> Self;
 }
 
-/// Makes a [`Verdict`] of one of Kubernetes' many condition types, which differ in nothing but their names.
-macro_rules! verdict_of {
-    ($conditions:expr, $kind:literal) => {
-        $conditions.into_iter().flatten().find(|condition| condition.type_ == $kind).map(|condition| Verdict {
-            holds: condition.status == "True",
-            reason: condition.reason.clone().unwrap_or_default(),
-            message: condition.message.clone().unwrap_or_default(),
-            since: condition.last_transition_time.as_ref().map(|time| time.0),
-        })
-    };
+/// Makes a [`Verdict`] of the condition of a kind, if it is there.
+fn verdict(conditions: Option<&Vec<Condition>>, kind: &str) -> Option<Verdict> {
+    conditions.into_iter().flatten().find(|condition| condition.type_ == kind).map(|condition| Verdict {
+        holds: condition.status == "True",
+        reason: condition.reason.clone().unwrap_or_default(),
+        message: condition.message.clone().unwrap_or_default(),
+        since: condition.last_transition_time.as_ref().map(|time| time.0),
+    })
 }
 
 impl Facts for NodeFacts {
@@ -112,7 +111,7 @@ impl Facts for NodeFacts {
     fn of(node: &Node) -> Self {
         let status = node.status.clone().unwrap_or_default();
         let labels = node.metadata.labels.clone().unwrap_or_default();
-        let ready = verdict_of!(status.conditions.as_ref(), "Ready").unwrap_or_else(|| Verdict {
+        let ready = verdict(status.conditions.as_ref(), "Ready").unwrap_or_else(|| Verdict {
             reason: "NoCondition".to_owned(),
             message: "the kubelet has not reported yet".to_owned(),
             ..Verdict::default()
@@ -129,15 +128,13 @@ impl Facts for NodeFacts {
 }
 
 impl WorkloadFacts {
-    fn new(
-        generation: Option<i64>,
-        selector: Option<&BTreeMap<String, String>>,
-        template: Option<&PodTemplateSpec>,
-    ) -> Self {
+    fn new(generation: Option<i64>, spec: Option<&WorkloadSpec>) -> Self {
+        let selector = spec.and_then(|spec| spec.selector.as_ref());
+        let template = spec.and_then(|spec| spec.template.spec.as_ref());
         Self {
             generation: generation.unwrap_or_default(),
-            selector: selector.cloned().unwrap_or_default(),
-            placement: template.and_then(|template| template.spec.as_ref()).map(Placement::of).unwrap_or_default(),
+            selector: selector.and_then(|selector| selector.match_labels.clone()).unwrap_or_default(),
+            placement: template.map(Placement::of).unwrap_or_default(),
             ..Self::default()
         }
     }
@@ -172,11 +169,7 @@ impl Facts for DaemonSetFacts {
             ready: status.number_ready,
             available: status.number_available.unwrap_or_default(),
             total: status.current_number_scheduled,
-            ..WorkloadFacts::new(
-                set.metadata.generation,
-                spec.and_then(|spec| spec.selector.match_labels.as_ref()),
-                spec.map(|spec| &spec.template),
-            )
+            ..WorkloadFacts::new(set.metadata.generation, spec)
         })
     }
 }
@@ -194,13 +187,9 @@ impl Facts for DeploymentFacts {
             ready: status.ready_replicas.unwrap_or_default(),
             available: status.available_replicas.unwrap_or_default(),
             total: status.replicas.unwrap_or_default(),
-            done: verdict_of!(status.conditions.as_ref(), "Available"),
-            failed: verdict_of!(status.conditions.as_ref(), "Progressing").filter(|progress| !progress.holds),
-            ..WorkloadFacts::new(
-                deployment.metadata.generation,
-                spec.and_then(|spec| spec.selector.match_labels.as_ref()),
-                spec.map(|spec| &spec.template),
-            )
+            done: verdict(status.conditions.as_ref(), "Available"),
+            failed: verdict(status.conditions.as_ref(), "Progressing").filter(|progress| !progress.holds),
+            ..WorkloadFacts::new(deployment.metadata.generation, spec)
         })
     }
 }
@@ -217,12 +206,8 @@ impl Facts for StatefulSetFacts {
             updated: status.updated_replicas.unwrap_or_default(),
             ready: status.ready_replicas.unwrap_or_default(),
             available: status.available_replicas.unwrap_or_default(),
-            total: status.replicas,
-            ..WorkloadFacts::new(
-                set.metadata.generation,
-                spec.and_then(|spec| spec.selector.match_labels.as_ref()),
-                spec.map(|spec| &spec.template),
-            )
+            total: status.replicas.unwrap_or_default(),
+            ..WorkloadFacts::new(set.metadata.generation, spec)
         })
     }
 }
@@ -233,14 +218,13 @@ impl Facts for JobFacts {
     fn of(job: &Job) -> Self {
         let spec = job.spec.as_ref();
         let status = job.status.clone().unwrap_or_default();
-        let selector = spec.and_then(|spec| spec.selector.as_ref()).and_then(|selector| selector.match_labels.as_ref());
         Self(WorkloadFacts {
             observed_generation: job.metadata.generation.unwrap_or_default(),
             desired: spec.and_then(|spec| spec.completions).unwrap_or(1),
             ready: status.succeeded.unwrap_or_default(),
-            done: verdict_of!(status.conditions.as_ref(), "Complete").filter(|done| done.holds),
-            failed: verdict_of!(status.conditions.as_ref(), "Failed").filter(|failed| failed.holds),
-            ..WorkloadFacts::new(job.metadata.generation, selector, spec.map(|spec| &spec.template))
+            done: verdict(status.conditions.as_ref(), "Complete").filter(|done| done.holds),
+            failed: verdict(status.conditions.as_ref(), "Failed").filter(|failed| failed.holds),
+            ..WorkloadFacts::new(job.metadata.generation, spec)
         })
     }
 }
@@ -254,8 +238,8 @@ impl Facts for CrdFacts {
 
     fn of(crd: &CustomResourceDefinition) -> Self {
         let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_ref());
-        let named = verdict_of!(conditions, "NamesAccepted").filter(|named| !named.holds);
-        Self(named.or_else(|| verdict_of!(conditions, "Established")).unwrap_or_default())
+        let named = verdict(conditions, "NamesAccepted").filter(|named| !named.holds);
+        Self(named.or_else(|| verdict(conditions, "Established")).unwrap_or_default())
     }
 }
 
@@ -268,7 +252,7 @@ impl Facts for ApiServiceFacts {
 
     fn of(service: &APIService) -> Self {
         let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
-        Self(verdict_of!(conditions, "Available").unwrap_or_default())
+        Self(verdict(conditions, "Available").unwrap_or_default())
     }
 }
 
@@ -278,12 +262,11 @@ impl Facts for PodFacts {
     fn of(pod: &Pod) -> Self {
         let spec = pod.spec.as_ref();
         let status = pod.status.clone().unwrap_or_default();
-        let ready = verdict_of!(status.conditions.as_ref(), "Ready").is_some_and(|ready| ready.holds);
+        let ready = verdict(status.conditions.as_ref(), "Ready").is_some_and(|ready| ready.holds);
         let trouble = if ready {
             String::new()
         } else {
-            let scheduled =
-                verdict_of!(status.conditions.as_ref(), "PodScheduled").filter(|scheduled| !scheduled.holds);
+            let scheduled = verdict(status.conditions.as_ref(), "PodScheduled").filter(|scheduled| !scheduled.holds);
             trouble(
                 status.init_container_statuses.as_deref().unwrap_or_default(),
                 status.container_statuses.as_deref().unwrap_or_default(),

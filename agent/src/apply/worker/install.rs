@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::wait::await_condition;
 use lattice_protocol::clock;
 use lattice_protocol::reason::Reason;
 use lattice_protocol::telemetry;
@@ -16,6 +15,8 @@ use super::super::object::{Object, hash};
 use super::super::record::Written;
 use super::super::{Error, drift, prune, stage, write};
 use super::Worker;
+use crate::observe::facts::{CrdFacts, Facts as _};
+use crate::observe::objects::CustomResourceDefinition;
 
 /// Longest wait for a CRD to become established.
 const ESTABLISHED_AT_MOST: Duration = Duration::from_mins(1);
@@ -142,7 +143,9 @@ impl Worker {
         let waits = objects.iter().filter(|object| stage::is_crd(&object.key)).map(|object| {
             let crds = crds.clone();
             async move {
-                let established = await_condition(crds, &object.key.name, conditions::is_crd_established());
+                let established = await_condition(crds, &object.key.name, |crd: Option<&_>| {
+                    crd.is_some_and(|crd| CrdFacts::of(crd).0.holds)
+                });
                 match tokio::time::timeout(ESTABLISHED_AT_MOST, established).await {
                     Ok(Ok(_)) => Ok(()),
                     _ => Err(Error::NotEstablished(object.key.name.clone())),
