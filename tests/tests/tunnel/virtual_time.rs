@@ -6,6 +6,7 @@
 
 mod air;
 mod scene;
+mod story;
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use anyhow::Result;
 use lattice_protocol::transport::Transport;
 
 use self::air::Weather;
-use self::scene::{AGENT, MANAGER, Note, RIVAL, Scene};
+use self::scene::{AGENT, MANAGER, RIVAL, Scene};
+use self::story::Note;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// A dead peer is noticed within this, on both sides.
