@@ -209,6 +209,15 @@ fn parts(server: &Arc<ApiServer>, net: Net, events: mpsc::Sender<TunnelEvent>) -
 
 /// A TLS connection to an HTTPS port whose certificate `ca_pem` vouches for, HTTP/1.1.
 pub async fn https_stream(to: SocketAddr, ca_pem: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    https_stream_of(to, ca_pem, b"http/1.1").await
+}
+
+/// As [`https_stream`], for another protocol.
+pub async fn https_stream_of(
+    to: SocketAddr,
+    ca_pem: &str,
+    protocol: &[u8],
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let bundle = CaBundle::from_pem(ca_pem.as_bytes())?;
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(bundle.certificates().to_vec());
@@ -216,7 +225,7 @@ pub async fn https_stream(to: SocketAddr, ca_pem: &str) -> Result<tokio_rustls::
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let tcp = TcpStream::connect(to).await?;
     tcp.set_nodelay(true)?;
     Ok(TlsConnector::from(Arc::new(config)).connect(to.ip().into(), tcp).await?)
@@ -258,9 +267,14 @@ impl Way {
 pub fn serve(session: Session, api: SocketAddr) -> Result<()> {
     let mut config = kube::Config::new(format!("http://{api}").parse()?);
     config.default_retry = false;
-    let acceptor = Acceptor::new(Incoming::channel().0, Proxy::new(kube::Client::try_from(config)?));
+    serve_with(session, kube::Client::try_from(config)?);
+    Ok(())
+}
+
+/// As [`serve`], through a client of the API.
+pub fn serve_with(session: Session, api: kube::Client) {
+    let acceptor = Acceptor::new(Incoming::channel().0, Proxy::new(api));
     drop(task::spawn("harness.accept", Kind::Request, async move {
         acceptor.accept(&session, &Exchanges::default()).await;
     }));
-    Ok(())
 }

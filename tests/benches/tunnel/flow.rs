@@ -1,4 +1,5 @@
-//! Bulk and small requests: through the proxy, straight over TLS, and over bare QUIC. The manager has a runtime of many
+//! Bulk and small requests: through the proxy, straight over TLS, and over bare QUIC. Small ones of an API that answers
+//! without any work, which shows what the way costs, and of a Kubernetes API, which shows what a user sees. The manager has a runtime of many
 //! threads, every other party one thread of its own, as the programs have.
 
 use std::convert::Infallible;
@@ -15,12 +16,16 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::api::PostParams;
+use lattice_apiserver::{ApiServer, Serving};
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{self, Credentials, ServerCertificate};
 use lattice_protocol::token::TokenHash;
 use lattice_protocol::transport::{Priority, Session, Tag, quic};
 use lattice_tests::pki::Pki;
-use lattice_tests::tunnel::{Parent, https_stream, serve};
+use lattice_tests::tunnel::{Parent, https_stream, serve, serve_with};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -95,10 +100,11 @@ async fn client(to: SocketAddr, ca: &str) -> Result<Client> {
     Ok(client)
 }
 
-async fn get(client: &mut Client, path: &str) -> Result<usize> {
+async fn get(client: &mut Client, path: &str, token: &str) -> Result<usize> {
     client.ready().await?;
-    let request = Request::get(path).header("host", "api").header("authorization", format!("Bearer {TOKEN}"));
+    let request = Request::get(path).header("host", "api").header("authorization", format!("Bearer {token}"));
     let response = client.send_request(request.body(Full::default())?).await?;
+    anyhow::ensure!(response.status() == 200, "{} of {path}", response.status());
     drain(response.into_body()).await
 }
 
@@ -119,7 +125,7 @@ fn mib_per_second(bytes: usize, took: Duration) -> f64 {
 
 async fn bulk_over(client: &mut Client, path: &str) -> Result<f64> {
     let began = Instant::now();
-    let bytes = get(client, path).await?;
+    let bytes = get(client, path, TOKEN).await?;
     anyhow::ensure!(bytes == BULK, "{bytes} bytes of {path}");
     Ok(mib_per_second(bytes, began.elapsed()))
 }
@@ -155,11 +161,11 @@ async fn write_bulk(agent: Session) {
 }
 
 /// Median and 99th percentile of small requests, microseconds.
-async fn small(client: &mut Client, path: &str) -> Result<(f64, f64)> {
+async fn small(client: &mut Client, path: &str, token: &str) -> Result<(f64, f64)> {
     let mut took = Vec::with_capacity(SMALL);
     for _ in 0..SMALL {
         let began = Instant::now();
-        get(client, path).await?;
+        get(client, path, token).await?;
         took.push(began.elapsed());
     }
     took.sort_unstable();
@@ -220,9 +226,80 @@ async fn look(proxy: Place, prefix: String, direct: Place) -> Result<Seen> {
     Ok(Seen {
         proxied_bulk: bulk_over(&mut through, &format!("{prefix}/bulk")).await?,
         direct_bulk: bulk_over(&mut directly, "/bulk").await?,
-        direct_get: small(&mut directly, "/version").await?,
-        proxied_get: small(&mut through, &format!("{prefix}/version")).await?,
+        direct_get: small(&mut directly, "/version", TOKEN).await?,
+        proxied_get: small(&mut through, &format!("{prefix}/version"), TOKEN).await?,
     })
+}
+
+/// A Kubernetes API with its own sign-on and rights, as the child of an agent has it; and the agent's credentials there.
+struct Api {
+    at: Place,
+    token: String,
+    folder: tempfile::TempDir,
+    _serving: (Arc<ApiServer>, Serving),
+}
+
+async fn api() -> Result<Api> {
+    let server = ApiServer::new(lattice_apiserver::Config::default())?;
+    let serving = server.serve(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let at = (serving.addr(), server.ca_pem().to_owned());
+    let group = "rbac.authorization.k8s.io";
+    let account = serde_json::json!({"metadata": {"name": "agent", "namespace": "default"}});
+    let binding = serde_json::json!({
+        "metadata": {"name": "agent"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "agent", "namespace": "default"}],
+    });
+    let params = PostParams::default();
+    let accounts = kube::Api::<ServiceAccount>::namespaced(server.client(), "default");
+    accounts.create(&params, &serde_json::from_value(account)?).await?;
+    let bindings = kube::Api::<ClusterRoleBinding>::all(server.client());
+    bindings.create(&params, &serde_json::from_value(binding)?).await?;
+    let token = server.service_account_token("default", "agent")?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("token"), &token)?;
+    std::fs::write(folder.path().join("ca.crt"), &at.1)?;
+    Ok(Api { at, token, folder, _serving: (server, serving) })
+}
+
+/// A small object of an API that does its work, through the proxy and straight: what `kubectl get` waits for.
+async fn object(parent: &Parent) -> Result<()> {
+    let own = parent.enrol(2).await?;
+    let path = "/api/v1/namespaces/default/serviceaccounts/agent";
+    let through = format!("/clusters/{}{path}", own.cluster);
+    parent.gateway.register_proxy_credential(&own.cluster.parse()?, TokenHash::of(TOKEN.as_bytes()));
+    let api = party(|| api().boxed()).await?;
+    let (way, at, mounted) = (parent.way(), api.at.0, api.folder.path().to_owned());
+    let _endpoint = party(move || {
+        async move {
+            let (agent, endpoint) = way.quic(&own).await?;
+            let client = lattice_agent::child::connect(&at.ip().to_string(), at.port(), &mounted, "default")?;
+            serve_with(agent, client);
+            Ok(endpoint)
+        }
+        .boxed()
+    })
+    .await?;
+    parent.connected(2).await?;
+    let proxy = (parent.gateway.proxy_addr(), parent.gateway.ca_pem());
+    let (mut proxied, mut straight) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (proxy, through, direct, token) = (proxy.clone(), through.clone(), api.at.clone(), api.token.clone());
+        let look = async move {
+            let mut directly = client(direct.0, &direct.1).await?;
+            let mut proxied = client(proxy.0, &proxy.1).await?;
+            let direct = small(&mut directly, path, &token).await?;
+            Ok((small(&mut proxied, &through, TOKEN).await?, direct))
+        };
+        let (through, direct) = party(move || look.boxed()).await?;
+        proxied.push(through.0);
+        straight.push(direct.0);
+    }
+    let (proxied, straight) = (least(proxied), least(straight));
+    figure("tls_object_get_p50", straight, "us");
+    figure("proxy_object_get_p50", proxied, "us");
+    figure("proxy_object_get_p50_vs_tls", proxied / straight, "ratio");
+    Ok(())
 }
 
 fn most(values: impl IntoIterator<Item = f64>) -> f64 {
@@ -284,5 +361,5 @@ pub(crate) async fn run() -> Result<()> {
     figure("proxy_get_p50", proxied, "us");
     figure("proxy_get_p99", least(seen.iter().map(|seen| seen.proxied_get.1)), "us");
     figure("proxy_get_p50_vs_tls", proxied / straight, "ratio");
-    Ok(())
+    object(&parent).await
 }
