@@ -36,13 +36,18 @@ pub(crate) async fn sh(prefix: &[String], line: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether this is in a namespace, or one can be made.
+pub(crate) async fn possible() -> bool {
+    let may = async || Command::new("unshare").args(["-r", "-n", "true"]).stderr(Stdio::null()).status().await;
+    is_set(INSIDE) || may().await.is_ok_and(|status| status.success())
+}
+
 /// Runs the test `name` of this binary in a namespace, unless this is that run.
 pub(crate) async fn enter(name: &str) -> Result<Where> {
     if is_set(INSIDE) {
         return Ok(Where::Inside);
     }
-    let may = Command::new("unshare").args(["-r", "-n", "true"]).stderr(Stdio::null()).status().await;
-    if !may.is_ok_and(|status| status.success()) {
+    if !possible().await {
         say("SKIPPED: network namespaces cannot be made here (unshare -r -n)");
         return Ok(Where::Outside);
     }

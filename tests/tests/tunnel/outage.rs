@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, ListParams, WatchParams};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, AttachParams, ListParams, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Client, Config, ResourceExt};
 use lattice_protocol::task::{self, Kind};
 use lattice_tests::sandbox::{PATIENCE, Sandbox, send};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
 
 /// Asks for all nodes again and again.
 struct Asking {
@@ -28,6 +30,29 @@ pub(crate) async fn capi(sandbox: &Sandbox) -> Result<Client> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(2));
     Ok(Client::try_from(config)?)
+}
+
+/// A pod that runs.
+pub(crate) async fn running_pod(client: &Client) -> Result<(Api<Pod>, String)> {
+    let pods = Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items;
+    let running = |pod: &&Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let pod = pods.iter().find(running).context("a pod that runs")?;
+    Ok((Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default()), pod.name_any()))
+}
+
+/// A program in a pod that waits for input; the task ends when its reader hears of the end.
+async fn waiting_program(client: &Client) -> Result<JoinHandle<()>> {
+    let (pods, name) = running_pod(client).await?;
+    let params = AttachParams::default().stdin(true).stdout(true).stderr(false);
+    let mut process = pods.exec(&name, ["cat"], &params).await?;
+    let (mut stdin, mut stdout) = (process.stdin().context("stdin")?, process.stdout().context("stdout")?);
+    stdin.write_all(b"hello").await?;
+    let mut heard = [0; 5];
+    tokio::time::timeout(Duration::from_secs(10), stdout.read_exact(&mut heard)).await??;
+    Ok(task::spawn("test.exec", Kind::Request, async move {
+        drop(stdout.read_to_end(&mut Vec::new()).await);
+        drop((stdin, process));
+    }))
 }
 
 impl Asking {
@@ -102,18 +127,25 @@ async fn no_client_is_ever_told_an_untruth_while_daemons_are_killed_and_stopped(
             };
             assert!(signal == "KILL" || broke.is_none(), "{name}: {broke:?}");
         });
+        let program = waiting_program(&client).await.with_context(|| format!("before {signal} of {name}"))?;
         sandbox.replace(name, signal).await?;
-        tokio::time::timeout(Duration::from_secs(25), ended)
-            .await
-            .with_context(|| format!("{name}: a watch hangs"))??;
+        for (what, ended) in [("a watch", ended), ("an exec", program)] {
+            tokio::time::timeout(Duration::from_secs(25), ended)
+                .await
+                .with_context(|| format!("{signal} of {name}: {what} hangs"))??;
+        }
         asking.answered().await.with_context(|| format!("after {signal} of {name}"))?;
     }
     for name in ["manager", "agent-backend"] {
+        // A short stop breaks nothing: what is open goes on.
+        let program = waiting_program(&client).await.with_context(|| format!("before a stop of {name}"))?;
         let pid = sandbox.pid(name)?;
         send(pid, "STOP").await?;
         tokio::time::sleep(Duration::from_secs(3)).await;
         send(pid, "CONT").await?;
         asking.answered().await.with_context(|| format!("after a stop of {name}"))?;
+        anyhow::ensure!(!program.is_finished(), "{name} stood still for 3 s, and an exec ended");
+        program.abort();
     }
     asking.stop.store(true, Ordering::Relaxed);
     let wrong = asking.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -1,44 +1,73 @@
 //! A parent and its clusters where no datagram gets through at all: everything works, over TCP.
 //!
-//! Runs with `LATTICE_NETWORK_FAULTS=1`: a sandbox, then the tests with the real `kubectl` and those that kill daemons, in
-//! that place. It takes minutes.
+//! What `kubectl` does ([`crate::people`]) is always done in such a place. With `LATTICE_NETWORK_FAULTS=1` so are the
+//! renewal of a certificate, and the tests that kill daemons; that takes minutes.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, AttachParams, ListParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
 use lattice_tests::sandbox::Sandbox;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::enter::{Where, enter, is_set, say, sh};
-use crate::outage::capi;
+use crate::enter::{Where, enter, is_set, possible, say, sh};
+use crate::outage::{capi, running_pod};
 
-/// Loopback is up, and every datagram goes nowhere. The table of local addresses must come after the rule, or it would
+/// Every datagram goes nowhere. The table of local addresses must come after the rule, or it would
 /// never be asked.
-const NO_UDP: &str = "ip link set lo up; ip rule add pref 10 ipproto udp blackhole; ip rule add pref 20 lookup local; \
-                      ip rule del pref 0";
+const NO_UDP: &str = "ip rule add pref 10 ipproto udp blackhole; ip rule add pref 20 lookup local; ip rule del pref 0";
 
 /// Life of certificates: renewed while the test runs.
 const LIFETIME_SECONDS: &str = "40";
 
+/// Where a test goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Here, and no datagram gets through.
+    WithoutUdp,
+    /// Here, with UDP: it cannot be forbidden.
+    WithUdp,
+    /// Nowhere: all is done.
+    Done,
+}
+
+fn datagrams_pass() -> Result<bool> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    Ok(socket.send_to(b"x", "127.0.0.1:9").is_ok())
+}
+
+/// Runs the test `name` of this binary where no datagram gets through, unless this is that run.
+pub(crate) async fn without_udp(name: &str) -> Result<Place> {
+    if !possible().await {
+        say(&format!("{name} runs with UDP: network namespaces cannot be made here"));
+        return Ok(Place::WithUdp);
+    }
+    if enter(name).await? == Where::Outside {
+        return Ok(Place::Done);
+    }
+    sh(&[], "ip link set lo up").await?;
+    if datagrams_pass()?
+        && let Err(error) = sh(&[], NO_UDP).await
+    {
+        say(&format!("{name} runs with UDP, which cannot be forbidden here: {error:#}"));
+        return Ok(Place::WithUdp);
+    }
+    ensure!(!datagrams_pass()?, "no datagram gets through");
+    Ok(Place::WithoutUdp)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_any_udp_everything_works() -> Result<()> {
     if !is_set("LATTICE_NETWORK_FAULTS") {
-        say("SKIPPED: a whole set-up without UDP takes minutes; LATTICE_NETWORK_FAULTS=1 runs it");
+        say("SKIPPED: all of it without UDP takes minutes; LATTICE_NETWORK_FAULTS=1 runs it");
         return Ok(());
     }
-    if enter("without_udp::without_any_udp_everything_works").await? == Where::Outside {
+    if without_udp("without_udp::without_any_udp_everything_works").await? != Place::WithoutUdp {
         return Ok(());
     }
-    if let Err(error) = sh(&[], NO_UDP).await {
-        say(&format!("SKIPPED: datagrams cannot be forbidden here: {error:#}"));
-        return Ok(());
-    }
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
-    ensure!(socket.send_to(b"x", "127.0.0.1:9").is_err(), "no datagram gets through");
     let sandbox = Sandbox::builder().env("LATTICE_CERTIFICATE_LIFETIME", LIFETIME_SECONDS).start().await?;
     // Ready means that bundles went down and health and components came up.
     let ready = sandbox.phase("backend", "Ready").await?;
@@ -84,12 +113,9 @@ async fn watched(client: &Client) -> Result<()> {
 
 /// A program that answers what it is told.
 async fn echoed(client: &Client) -> Result<()> {
-    let pods = Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items;
-    let running = |pod: &&Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-    let pod = pods.iter().find(running).context("a pod that runs")?;
-    let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    let (api, name) = running_pod(client).await?;
     let params = AttachParams::default().stdin(true).stdout(true).stderr(false);
-    let mut process = api.exec(&pod.name_any(), ["cat"], &params).await?;
+    let mut process = api.exec(&name, ["cat"], &params).await?;
     let (mut stdin, mut stdout) = (process.stdin().context("stdin")?, process.stdout().context("stdout")?);
     stdin.write_all(b"hello\n").await?;
     let mut heard = [0; 6];
