@@ -197,10 +197,10 @@ struct Driver<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+    /// Turns until the end. The connection is dropped then and not closed in order: yamux forgets the open streams when it
+    /// closes, and whoever reads one would wait for ever. All that was to be said was said by a farewell.
     async fn run(mut self) -> Closed {
-        let why = poll_fn(|cx| self.turn(cx)).await;
-        let _ = timeout(FAREWELL_TIMEOUT, poll_fn(|cx| self.connection.poll_close(cx))).await;
-        why
+        poll_fn(|cx| self.turn(cx)).await
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {

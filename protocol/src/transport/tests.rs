@@ -193,6 +193,31 @@ async fn the_peer_hears_why_a_session_was_closed() {
 }
 
 #[tokio::test]
+async fn what_is_open_ends_for_both_sides_when_either_closes_the_session() {
+    for turn in 0..2 {
+        for pair in both_carriers().await {
+            let mut out = pair.manager.open(Tag::Http, Priority::Bulk).await.unwrap();
+            out.flush().await.unwrap();
+            let (_, mut stream) = pair.agent.accept().await.unwrap().tagged().await.unwrap();
+            let (closing, hearing) =
+                if turn == 0 { (&pair.manager, pair.agent.clone()) } else { (&pair.agent, pair.manager.clone()) };
+            drop(task::spawn("test.hear", Kind::Request, async move {
+                while let Ok(accepted) = hearing.accept().await {
+                    drop(accepted.tagged().await);
+                }
+            }));
+            let (mut here, mut there) = ([0], [0]);
+            let reading = async { tokio::join!(out.read(&mut here), stream.read(&mut there)) };
+            let close = async { closing.close(CloseCode::Done, "") };
+            let both = async { tokio::join!(reading, close) };
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(5), both).await;
+            let ((here, there), ()) = ended.expect("nobody waits for ever");
+            assert!(!matches!((&here, &there), (Ok(1), _) | (_, Ok(1))), "{here:?} {there:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn close_codes_read_back() {
     for number in 0..10 {
         assert_eq!(CloseCode::from_number(number).number(), u32::try_from(number).unwrap());
