@@ -3,6 +3,9 @@
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
+use tokio::runtime::Handle;
 
 use crate::ending::{self, Ending};
 use crate::task::{self, Kind};
@@ -14,14 +17,15 @@ use crate::task::{self, Kind};
 #[derive(Debug)]
 pub struct PendingUpgrade {
     protocol: HeaderValue,
-    inbound: OnUpgrade,
+    /// Until it is joined.
+    inbound: Option<OnUpgrade>,
 }
 
 impl PendingUpgrade {
     /// Takes the wish from a request, if it has one. Only HTTP/1.1 can carry it.
     pub fn take<B>(request: &mut Request<B>) -> Option<Self> {
         let protocol = wished(request.version(), request.headers())?;
-        Some(Self { protocol, inbound: hyper::upgrade::on(request) })
+        Some(Self { protocol, inbound: Some(hyper::upgrade::on(request)) })
     }
 
     /// Says the wish again, on a request that is about to be sent on.
@@ -34,7 +38,7 @@ impl PendingUpgrade {
     /// dropped unasked when the upgrade was not completed. Returns false, and does nothing, when the answer is an ordinary
     /// one.
     pub fn join<B>(
-        self,
+        mut self,
         response: &mut Response<B>,
         ending: Ending,
         ended: impl FnOnce(u64, u64) + Send + 'static,
@@ -42,9 +46,10 @@ impl PendingUpgrade {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return false;
         }
-        let protocol = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
+        let Some(inbound) = self.inbound.take() else { return false };
+        let protocol = response.headers().get(UPGRADE).cloned().unwrap_or_else(|| self.protocol.clone());
         say(&protocol, response.headers_mut());
-        let (inbound, outbound) = (self.inbound, hyper::upgrade::on(response));
+        let outbound = hyper::upgrade::on(response);
         drop(task::spawn("tunnel.upgrade", Kind::Request, async move {
             match tokio::try_join!(inbound, outbound) {
                 Ok((inbound, outbound)) => {
@@ -55,6 +60,19 @@ impl PendingUpgrade {
             }
         }));
         true
+    }
+}
+
+impl Drop for PendingUpgrade {
+    /// Ends the inbound connection in order when hyper hands it over though nobody upgraded, as it does when the ordinary
+    /// answer was the connection's last one. Dropped instead, a stream of the tunnel is reset, and the answer lost with it.
+    fn drop(&mut self) {
+        let Some(inbound) = self.inbound.take().filter(|_| Handle::try_current().is_ok()) else { return };
+        drop(task::spawn("tunnel.refused", Kind::Request, async move {
+            if let Ok(inbound) = inbound.await {
+                let _ = TokioIo::new(inbound).shutdown().await;
+            }
+        }));
     }
 }
 
