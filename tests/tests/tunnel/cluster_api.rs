@@ -177,9 +177,10 @@ impl Controllers {
     /// The members of etcd, as the control-plane controller asks for them.
     async fn members(&self, etcd_ca: &str) -> Result<String> {
         let refused = self.forward(Method::GET, "websocket").await?;
-        ensure!(refused.status() == StatusCode::BAD_REQUEST, "{}", refused.status());
+        let code = refused.status();
         let told = refused.into_body().collect().await?.to_bytes();
-        ensure!(told.starts_with(b"unable to upgrade"), "the refusal is the API server's own: {told:?}");
+        let own = code == StatusCode::BAD_REQUEST && told.starts_with(b"unable to upgrade");
+        ensure!(own, "the refusal is not the API server's own: {code} {told:?}");
         let agreed = self.forward(Method::POST, "SPDY/3.1").await?;
         ensure!(agreed.status() == StatusCode::SWITCHING_PROTOCOLS, "{}", agreed.status());
         ensure!(agreed.headers()[UPGRADE] == "SPDY/3.1", "{:?}", agreed.headers());
@@ -233,10 +234,11 @@ async fn watch(controllers: &Controllers) -> Result<Vec<Incoming>> {
     let mut open = Vec::new();
     for path in WATCHES {
         let query = "allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&sendInitialEvents=true&timeout=11m0s";
-        let answer = controllers.send(Method::GET, &format!("{path}?{query}&watch=true"), "").await?;
+        let watched = format!("{path}?{query}&watch=true");
+        let answer = controllers.send(Method::GET, &watched, "").await.with_context(|| watched.clone())?;
         ensure!(answer.status() == StatusCode::OK && answer.headers()[CONTENT_TYPE] == PROTOBUF, "{path}");
         let mut body = answer.into_body();
-        let first = tokio::time::timeout(AT_ONCE, body.frame()).await?.context("an event")??;
+        let first = tokio::time::timeout(AT_ONCE, body.frame()).await.context("no event")?.context("an event")??;
         ensure!(first.data_ref().is_some_and(|data| data.ends_with(b"event")), "{path}: {first:?}");
         open.push(body);
     }
@@ -277,16 +279,17 @@ async fn what_cluster_api_sends_arrives_and_what_is_answered_returns() -> Result
             ensure!(seen.headers[ACCEPT] == PROTOBUF && !format!("{:?}", seen.headers).contains(TOKEN), "{seen:?}");
         }
         ensure!(controllers.members(&etcd_ca).await.context("etcd")? == "three members");
-        let watches = watch(&controllers).await?;
+        let watches = watch(&controllers).await.context(carrier)?;
 
         // The tunnel goes: watches end, and whatever is asked is told so at once, without an invitation to wait.
         session.close(CloseCode::Done, "");
         for mut body in watches {
-            tokio::time::timeout(AT_ONCE, async { while let Some(Ok(_)) = body.frame().await {} }).await?;
+            let ending = async { while let Some(Ok(_)) = body.frame().await {} };
+            tokio::time::timeout(AT_ONCE, ending).await.with_context(|| format!("{carrier}: a watch hangs"))?;
         }
         parent.connected(0).await?;
         for (method, path) in [(Method::GET, "/?timeout=5s"), (Method::GET, "/api/v1/nodes"), (Method::POST, FORWARD)] {
-            let answer = controllers.send(method, path, "").await?;
+            let answer = controllers.send(method, path, "").await.with_context(|| format!("{carrier}: {path}"))?;
             ensure!(answer.status() == StatusCode::SERVICE_UNAVAILABLE, "{path}: {}", answer.status());
             ensure!(!answer.headers().contains_key("retry-after"), "{path}: {:?}", answer.headers());
         }

@@ -50,8 +50,9 @@ async fn waiting_program(client: &Client) -> Result<JoinHandle<()>> {
     let mut heard = [0; 5];
     tokio::time::timeout(Duration::from_secs(10), stdout.read_exact(&mut heard)).await??;
     Ok(task::spawn("test.exec", Kind::Request, async move {
-        drop(stdout.read_to_end(&mut Vec::new()).await);
-        drop((stdin, process));
+        // Its output alone does not tell: the client library leaves it open when the connection breaks.
+        drop(process.join().await);
+        drop((stdin, stdout));
     }))
 }
 
