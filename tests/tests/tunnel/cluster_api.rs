@@ -15,7 +15,7 @@ use futures::StreamExt;
 use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -78,7 +78,7 @@ impl Child {
         let upgrade = request.headers().get(UPGRADE).cloned();
         let upgraded = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         let uri = head.uri.to_string();
         let seen = Seen { method: head.method, uri: uri.clone(), headers: head.headers, body };
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
