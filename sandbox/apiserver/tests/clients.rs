@@ -6,7 +6,9 @@ mod clients {
     use std::time::Duration;
 
     use futures::{StreamExt as _, TryStreamExt as _};
+    use k8s_openapi::api::authorization::v1::SubjectAccessReview;
     use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+    use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
     use kube::{Api, Client, Config as ClientConfig, ResourceExt as _};
@@ -137,6 +139,37 @@ mod clients {
         let next = api.create(&PostParams::default(), &map("c", "1")).await.unwrap();
         let number = |object: &ConfigMap| object.resource_version().unwrap().parse::<u64>().unwrap();
         assert!(number(&next) > number(&made));
+    }
+
+    /// A store that was read from a folder is at no change of any binding; that was taken for bindings read already, none.
+    #[tokio::test]
+    async fn rights_outlive_their_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || Config { state: Some(folder.path().to_owned()), ..Config::default() };
+        let may = async |client: Client| {
+            let asked: SubjectAccessReview = serde_json::from_value(json!({
+                "spec": {"user": "jane", "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}},
+            }))
+            .unwrap();
+            Api::all(client).create(&PostParams::default(), &asked).await.unwrap().status.unwrap().allowed
+        };
+        let server = ApiServer::new(config()).unwrap();
+        let binding: ClusterRoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": "jane"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}],
+        }))
+        .unwrap();
+        let bindings = Api::<ClusterRoleBinding>::all(server.client());
+        assert!(!may(server.client()).await);
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
+        assert!(may(server.client()).await);
+        drop((server, bindings));
+        let server = ApiServer::new(config()).unwrap();
+        assert!(may(server.client()).await);
+        let bindings = Api::<ClusterRoleBinding>::all(server.client());
+        bindings.delete("jane", &DeleteParams::default()).await.unwrap();
+        assert!(!may(server.client()).await, "what was bound before is not bound for ever");
     }
 
     #[tokio::test]

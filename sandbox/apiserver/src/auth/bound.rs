@@ -14,11 +14,11 @@ const BINDINGS: &str = "rbac.authorization.k8s.io/clusterrolebindings";
 /// What was read last.
 #[derive(Debug, Default)]
 pub(crate) struct Bound {
-    last: Mutex<Arc<Snapshot>>,
+    last: Mutex<Option<Arc<Snapshot>>>,
 }
 
 /// Cluster roles and their bindings between two changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Snapshot {
     /// Revisions of the last changes of bindings and roles.
     at: (u64, u64),
@@ -32,11 +32,15 @@ impl Bound {
     pub(crate) fn now(&self, core: &Core) -> Arc<Snapshot> {
         let at = (core.store.changed_at(BINDINGS), core.store.changed_at(ROLES));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.at != at {
-            let bindings = core.builtin_list(BINDINGS, "");
-            *last = Arc::new(Snapshot { at, bindings, rules: Mutex::default() });
+        match &*last {
+            Some(last) if last.at == at => Arc::clone(last),
+            _ => {
+                let bindings = core.builtin_list(BINDINGS, "");
+                let now = Arc::new(Snapshot { at, bindings, rules: Mutex::default() });
+                *last = Some(Arc::clone(&now));
+                now
+            }
         }
-        Arc::clone(&last)
     }
 }
 
