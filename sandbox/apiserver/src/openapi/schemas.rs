@@ -119,18 +119,47 @@ fn enriched(name: &str, mut schema: Value) -> Value {
     }
     let notes = builtin::notes();
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        for (key, field) in fields {
+        for (key, field) in fields.iter_mut() {
             if let Some(note) =
                 notes.iter().find(|((owner, own), _)| *owner == name && *own == key).map(|(_, note)| note)
             {
                 add(field, note);
             }
         }
+        enumerate(name, fields);
     }
     if notes.get(&(builtin::intern(name), "*")).is_some_and(|note| note.atomic) {
         schema["x-kubernetes-map-type"] = "atomic".into();
     }
     schema
+}
+
+/// Texts that fields may have: a kind, its field (`[]` stands for items of a list) and the texts in a line.
+const ENUMS: &str = include_str!("enums.txt");
+
+/// Lists the texts that fields may have.
+fn enumerate(name: &str, fields: &mut serde_json::Map<String, Value>) {
+    let Some(name) = name.strip_prefix("io.k8s.api.") else { return };
+    for line in ENUMS.lines() {
+        let mut parts = line.splitn(3, ' ');
+        let (Some(owner), Some(key), Some(texts)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        if owner != name {
+            continue;
+        }
+        let texts: Vec<&str> = texts.split('|').collect();
+        match key.strip_suffix("[]") {
+            Some(key) => {
+                if let Some(items) = fields.get_mut(key).and_then(|field| field.get_mut("items")) {
+                    items["enum"] = texts.into();
+                }
+            }
+            None => {
+                if let Some(field) = fields.get_mut(key) {
+                    field["enum"] = texts.into();
+                }
+            }
+        }
+    }
 }
 
 fn add(field: &mut Value, note: &Note) {
