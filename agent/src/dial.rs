@@ -131,6 +131,31 @@ pub async fn run(dialler: Dialler) {
     }
 }
 
+/// A recovery that was granted.
+#[derive(Debug)]
+struct Recovered {
+    at: Instant,
+    /// The same moment by the clock that goes on while the machine sleeps.
+    wall: jiff::Timestamp,
+    /// How long the next one waits.
+    apart: Duration,
+}
+
+impl Recovered {
+    fn now(own: &Identity) -> Self {
+        let life = own.credentials.identity().map(|certificate| {
+            certificate.not_after.duration_since(lattice_protocol::renewal::issued_at(&certificate))
+        });
+        let life = life.ok().and_then(|life| Duration::try_from(life).ok()).unwrap_or(RECOVER_APART);
+        Self { at: Instant::now(), wall: clock::now(), apart: RECOVER_APART.min(life) }
+    }
+
+    fn is_long_ago(&self) -> bool {
+        let asleep_too = Duration::try_from(clock::now().duration_since(self.wall)).unwrap_or_default();
+        self.at.elapsed().max(asleep_too) >= self.apart
+    }
+}
+
 struct Machine {
     dialler: Dialler,
     backoff: Backoff,
@@ -143,7 +168,7 @@ struct Machine {
     /// its verdict may have been lost on the way.
     perhaps_ended: bool,
     /// When the identity was recovered last because of that.
-    recovered: Option<Instant>,
+    recovered: Option<Recovered>,
 }
 
 impl Machine {
@@ -180,7 +205,7 @@ impl Machine {
         let obtained = Box::pin(self.dialler.wallet.obtain(&uid, recover)).await;
         if recover {
             match &obtained {
-                Ok(_) => self.recovered = Some(Instant::now()),
+                Ok(own) => self.recovered = Some(Recovered::now(own)),
                 // A guess by the clock is not repeated before the next dial.
                 Err(_) => self.refused = refused,
             }
@@ -190,7 +215,7 @@ impl Machine {
 
     /// A certificate that was recovered just now and is refused as well will not be taken after the next recovery either.
     fn may_recover(&self) -> bool {
-        self.recovered.is_none_or(|at| at.elapsed() >= RECOVER_APART)
+        self.recovered.as_ref().is_none_or(Recovered::is_long_ago)
     }
 
     async fn targets(&self) -> Vec<Target> {

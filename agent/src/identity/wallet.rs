@@ -101,12 +101,14 @@ impl Wallet {
 
     /// An earlier request may have been answered into the void, long ago: then the token is spent and the key is bound.
     async fn ask_again(&self, mut kept: Kept, kube_system_uid: &str) -> Result<Arc<Identity>, Error> {
-        let request = Request { key: kept.key.clone(), csr: kept.csr.clone().unwrap_or_default() };
+        let Some(csr) = kept.csr.clone() else {
+            let request = Request::generate(&self.shared.enrolment.id).map_err(Error::Key)?;
+            return self.ask_first(kept.anew(request), kube_system_uid).await;
+        };
+        let request = Request { key: kept.key.clone(), csr };
         match enrol::enrol(&self.shared.enrolment, &request, kube_system_uid).await {
-            Err(refused @ Error::Refused { .. }) => {
-                kept.csr = None;
-                self.recover(&mut kept, kube_system_uid).await.map_err(|_| refused)
-            }
+            // The request is kept until there is a certificate: a person may give us another token for it.
+            Err(refused @ Error::Refused { .. }) => self.recover(&mut kept, kube_system_uid).await.map_err(|_| refused),
             answered => self.keep_first(kept, answered?).await,
         }
     }
