@@ -7,23 +7,32 @@ use jiff::Timestamp;
 
 /// The clock that stamps objects.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock {
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// It is not the system's.
+    chosen: bool,
+}
 
 impl Clock {
     /// Makes a clock of a function, for tests that choose the time.
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+        Self { now: Arc::new(now), chosen: true }
     }
 
     /// Tells the time.
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        (self.now)()
+    }
+
+    /// Tells whether an embedder chooses the time.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.chosen
     }
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self::new(lattice_protocol::clock::now)
+        Self { now: Arc::new(lattice_protocol::clock::now), chosen: false }
     }
 }
 

@@ -47,7 +47,8 @@ pub(crate) async fn handle(core: &Arc<Core>, request: Request) -> std::result::R
     let mut call = Call { core, parts: &parts, query: &query, asked: &asked, effects: Vec::new() };
     let answer = call.answer(body, &mut accepted).await;
     let effects = call.effects;
-    let response = respond::write(answer, &accepted, &parts.headers);
+    let mut response = respond::write(answer, &accepted, &parts.headers);
+    respond::date(&mut response, &core.config.clock);
     count(core, &asked, &parts.headers, response.status().as_u16());
     if effects.contains(&Effect::LoseAnswer) {
         return Err(Dropped);

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::accept::{Accepted, Encoding};
 use super::{Response, full};
+use crate::config::Clock;
 use crate::protobuf;
 use crate::rest::watch::Watch;
 use crate::status::Status;
@@ -99,6 +100,14 @@ fn plain(code: u16, content_type: &str, text: impl Into<Bytes>) -> Response {
 fn insert(response: &mut Response, name: &'static str, value: &str) {
     if let Ok(value) = http::HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
+    }
+}
+
+/// Says what time the server has, where that is not the system's: the transport says the system's.
+pub(crate) fn date(response: &mut Response, clock: &Clock) {
+    if clock.is_chosen() {
+        let now = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&clock.now());
+        insert(response, "date", now.as_deref().unwrap_or_default());
     }
 }
 

@@ -24,6 +24,8 @@ const PROBE_MIN: Duration = Duration::from_millis(250);
 /// How often volumes of a running pod are written again. Tokens live an hour; a kubelet looks about
 /// once a minute, which a person who changes a Secret would notice.
 const REFRESH: Duration = Duration::from_mins(1);
+/// The same for a fast simulation: below this it would keep the API busy with reading Secrets.
+const REFRESH_MIN: Duration = Duration::from_secs(2);
 
 /// What a real container reports.
 #[derive(Debug)]
@@ -185,7 +187,7 @@ impl Job {
 
     async fn keep_volumes_fresh(&self, folder: PathBuf) -> Never {
         loop {
-            tokio::time::sleep(REFRESH).await;
+            tokio::time::sleep(self.pace.delay(REFRESH).max(REFRESH_MIN)).await;
             if let Err(missing) = volumes::refresh(&self.client, &self.pod, &folder).await {
                 tracing::debug!(container = self.container, %missing, "volumes of a real pod could not be refreshed");
             }
