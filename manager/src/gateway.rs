@@ -83,6 +83,8 @@ pub struct GatewayConfig {
 pub struct GatewayParts {
     /// Keeps the CA and the identities.
     pub vault: Arc<dyn Vault>,
+    /// Makes the CA's keys and keeps them; none where they lie in the vault.
+    pub safe: Option<Arc<dyn ca::Safe>>,
     /// Renders the agent's manifest.
     pub manifests: Arc<dyn AgentManifests>,
     /// Takes what happens; bounded.
@@ -171,10 +173,11 @@ impl Gateway {
     /// [`Error`]; the caller may try again.
     pub async fn start(config: GatewayConfig, parts: GatewayParts) -> Result<Self, Error> {
         let (vault, lifetime) = (Arc::clone(&parts.vault), config.certificate_lifetime);
-        let authorities = Authorities::open(parts.vault, &config.trust_domain, lifetime, clock::now()).await?;
+        let (fleet, safe) = (&config.trust_domain, parts.safe);
+        let authorities = Authorities::open_with(parts.vault, safe, fleet, lifetime, clock::now()).await?;
         let identities = IdentityStore::open(Arc::clone(&vault), Arc::clone(&authorities)).await?;
         let authority = authorities.present();
-        let shown = Shown::new(&authority, addresses::certificate_names(&config))?;
+        let shown = Shown::new(&authority, addresses::certificate_names(&config)).await?;
 
         let tunnel_tls = tls::tunnel_server_with(Arc::clone(&shown.own), Arc::clone(&shown.clients));
         let reset_key = quic::reset_key(authority.replica_secret());

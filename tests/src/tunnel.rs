@@ -1,7 +1,7 @@
 //! A gateway of its own in this process, over an embedded parent API, and agents that dial it: what tests and benchmarks of
 //! the tunnel need when they cannot do with the built programs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use lattice_protocol::tls::{self, CaBundle, Credentials};
 use lattice_protocol::transport::{Incoming, Net, Session, quic, tcp};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -198,6 +198,7 @@ async fn open(config: &GatewayConfig, server: &Arc<ApiServer>) -> Result<Gateway
 fn parts(server: &Arc<ApiServer>, net: Net, events: mpsc::Sender<TunnelEvent>) -> GatewayParts {
     GatewayParts {
         vault: Arc::new(KubeVault::new(server.client(), Fence::open(), "lattice-system")),
+        safe: None,
         manifests: Arc::new(NoManifests),
         events,
         reviewer: Arc::new(KubeReviewer::new(server.client())),
@@ -209,11 +210,31 @@ fn parts(server: &Arc<ApiServer>, net: Net, events: mpsc::Sender<TunnelEvent>) -
 
 /// A TLS connection to an HTTPS port whose certificate `ca_pem` vouches for, HTTP/1.1.
 pub async fn https_stream(to: SocketAddr, ca_pem: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    https_stream_of(to, ca_pem, b"http/1.1").await
+    https_over(TcpStream::connect(to).await?, to, ca_pem, b"http/1.1").await
 }
 
 /// As [`https_stream`], for another protocol.
 pub async fn https_stream_of(
+    to: SocketAddr,
+    ca_pem: &str,
+    protocol: &[u8],
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    https_over(TcpStream::connect(to).await?, to, ca_pem, protocol).await
+}
+
+/// As [`https_stream`], from one of this machine's addresses.
+pub async fn https_stream_from(
+    from: IpAddr,
+    to: SocketAddr,
+    ca_pem: &str,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    https_over(socket.connect(to).await?, to, ca_pem, b"http/1.1").await
+}
+
+async fn https_over(
+    tcp: TcpStream,
     to: SocketAddr,
     ca_pem: &str,
     protocol: &[u8],
@@ -226,7 +247,6 @@ pub async fn https_stream_of(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
-    let tcp = TcpStream::connect(to).await?;
     tcp.set_nodelay(true)?;
     Ok(TlsConnector::from(Arc::new(config)).connect(to.ip().into(), tcp).await?)
 }

@@ -31,8 +31,18 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The manager does not answer.
-    #[error("no manager answered within {ANSWER_AT_MOST:?}: does lattice-manager run and hold its Lease?")]
+    #[error(
+        "no manager answered within {ANSWER_AT_MOST:?}, and nothing was done: does lattice-manager run and hold its Lease?"
+    )]
     NoAnswer,
+    /// The manager answered too late to be heard, perhaps.
+    #[error("no manager answered within {ANSWER_AT_MOST:?}, but one may be at it: look with lattice-manager ca status")]
+    NotWithdrawn,
+    /// No manager has ever run here.
+    #[error(
+        "there is no certificate authority on this parent yet: lattice-manager run makes it (no namespace {SYSTEM_NAMESPACE})"
+    )]
+    NoManager,
     /// The manager refused.
     #[error("{0}")]
     Refused(String),
@@ -72,7 +82,7 @@ fn step(step: CaStep) -> Step {
 }
 
 async fn vault(kubeconfig: Option<&std::path::Path>) -> Result<KubeVault, Error> {
-    let (client, _) = client::connect(kubeconfig).await?;
+    let client = client::connect_as_kubectl(kubeconfig).await?;
     Ok(KubeVault::new(client, Fence::open(), SYSTEM_NAMESPACE))
 }
 
@@ -93,9 +103,38 @@ async fn asked(vault: &KubeVault, wish: Option<Wish>) -> Result<RotationStatus, 
             wish = None;
         }
         if Instant::now() >= deadline {
-            return Err(Error::NoAnswer);
+            return Err(match asked_at {
+                Some(asked_at) if !withdrawn(vault, asked_at).await? => Error::NotWithdrawn,
+                _ => Error::NoAnswer,
+            });
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Takes a wish back that nobody has answered, so that no manager carries it out at a time when nobody expects it any more.
+/// False when it may have been taken up at the last moment.
+async fn withdrawn(vault: &KubeVault, asked_at: Timestamp) -> Result<bool, Error> {
+    let Some(entry) = vault.read(SECRET_NAME).await? else { return Ok(true) };
+    let ours = |wish: &Wish| wish.asked_at == asked_at;
+    let waits = entry
+        .contents
+        .data
+        .get(WISH)
+        .and_then(|wish| serde_json::from_slice(wish).ok())
+        .is_some_and(|wish| ours(&wish));
+    if !waits {
+        return Ok(true);
+    }
+    if status(&entry).is_some_and(|status| status.answers == Some(asked_at)) {
+        return Ok(false);
+    }
+    let mut contents = entry.contents.clone();
+    contents.data.remove(WISH);
+    match vault.replace(SECRET_NAME, entry.version.clone(), contents).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_conflict() => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -107,6 +146,7 @@ async fn put(vault: &KubeVault, entry: Option<Entry>, wish: Option<&Wish>) -> Re
         data.insert(WISH.to_owned(), serde_json::to_vec(wish).unwrap_or_default());
     }
     let contents = Contents { labels: BTreeMap::from([(LABEL_HOLDS.to_owned(), "ca-rotation".to_owned())]), data };
+    let fresh = entry.is_none();
     let written = match entry {
         Some(entry) => vault.replace(SECRET_NAME, entry.version.clone(), contents).await,
         None => vault.create(SECRET_NAME, contents).await,
@@ -114,6 +154,8 @@ async fn put(vault: &KubeVault, entry: Option<Entry>, wish: Option<&Wish>) -> Re
     match written {
         Ok(_) => Ok(true),
         Err(error) if error.is_conflict() => Ok(false),
+        // A Secret that is made needs its namespace.
+        Err(error) if error.is_not_found() && fresh => Err(Error::NoManager),
         Err(error) => Err(error.into()),
     }
 }

@@ -73,6 +73,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "TD")]
     pub trust_domain: Option<String>,
 
+    /// Unix socket of a program that makes the CA's keys and signs with them (docs/signer.md); without it they lie in Secret
+    /// lattice-system/lattice-ca.
+    #[arg(long, value_name = "SOCKET", env = "LATTICE_CA_SIGNER")]
+    pub ca_signer: Option<PathBuf>,
+
     /// Folder whose templates are used instead of the built-in ones, folder by folder: providers/<provider>,
     /// components/<component>, agent.
     #[arg(long, value_name = "DIR")]
@@ -146,7 +151,7 @@ pub struct EnrolArgs {
     /// Name of the LatticeCluster.
     pub name: String,
 
-    /// Kubeconfig of the parent cluster; without it, the ServiceAccount of the pod that this runs in.
+    /// Kubeconfig of the parent cluster [default: $KUBECONFIG, then ~/.kube/config, then the ServiceAccount of a pod].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 }
@@ -173,7 +178,7 @@ pub enum CaCommand {
 /// Arguments of `ca status`.
 #[derive(Args, Clone, Debug)]
 pub struct CaStatusArgs {
-    /// Kubeconfig of the parent cluster; without it, the ServiceAccount of the pod that this runs in.
+    /// Kubeconfig of the parent cluster [default: $KUBECONFIG, then ~/.kube/config, then the ServiceAccount of a pod].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 }
@@ -189,7 +194,7 @@ pub struct CaRotateArgs {
     #[arg(long)]
     pub without_laggards: bool,
 
-    /// Kubeconfig of the parent cluster; without it, the ServiceAccount of the pod that this runs in.
+    /// Kubeconfig of the parent cluster [default: $KUBECONFIG, then ~/.kube/config, then the ServiceAccount of a pod].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 }

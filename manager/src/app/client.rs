@@ -29,6 +29,9 @@ pub enum Error {
     /// There is no ServiceAccount where this runs.
     #[error("this does not run in a pod with a ServiceAccount: give --kubeconfig FILE")]
     InCluster(#[source] kube::config::InClusterError),
+    /// A person has said nowhere which parent is meant.
+    #[error("which parent cluster? Give --kubeconfig FILE, or set KUBECONFIG")]
+    Inferred(#[source] kube::config::InferConfigError),
     /// The client cannot be made of the configuration.
     #[error("could not make a client for the parent's API")]
     Client(#[source] kube::Error),
@@ -53,7 +56,7 @@ pub enum Error {
 
 /// Connects to the parent's API. Retries of the client itself are off: whoever calls decides about another try.
 pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, String), Error> {
-    let mut config = match kubeconfig {
+    let config = match kubeconfig {
         Some(path) => {
             let label = path.display().to_string();
             let read = Kubeconfig::read_from(path).map_err(|error| Error::Kubeconfig(label.clone(), error))?;
@@ -63,6 +66,19 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, String
         }
         None => Config::incluster().map_err(Error::InCluster)?,
     };
+    client(config)
+}
+
+/// As [`connect`], for a command of a person: without a file, what kubectl would use, then the ServiceAccount of a pod.
+pub(super) async fn connect_as_kubectl(kubeconfig: Option<&Path>) -> Result<Client, Error> {
+    let (client, _) = match kubeconfig {
+        Some(_) => connect(kubeconfig).await?,
+        None => client(Config::infer().await.map_err(Error::Inferred)?)?,
+    };
+    Ok(client)
+}
+
+fn client(mut config: Config) -> Result<(Client, String), Error> {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let url = config.cluster_url.to_string();

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use kube::Api;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
 use lattice_protocol::clock;
 use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::spiffe::TrustDomain;
@@ -35,6 +36,9 @@ const APART: Duration = Duration::from_millis(250);
 /// Longest manifest, bytes.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
+/// Most clusters that are named where an unknown one was asked for.
+const NAMED_MAX: usize = 20;
+
 /// Why nothing can be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -48,8 +52,13 @@ pub enum Error {
     #[error(transparent)]
     Identity(#[from] identity::Error),
     /// There is no such cluster.
-    #[error("there is no LatticeCluster {0:?} on this parent")]
-    Unknown(String),
+    #[error("there is no LatticeCluster {name:?} on this parent; {others}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Which there are, in words.
+        others: String,
+    },
     /// The cluster's Secret for enrolment is missing or damaged.
     #[error("Secret {0}-enroll in namespace lattice-{0} does not say how to reach this parent: {1}")]
     Way(ClusterName, &'static str),
@@ -68,25 +77,50 @@ pub enum Error {
 /// # Errors
 /// [`Error`].
 pub async fn enrol(args: EnrolArgs) -> Result<String, Error> {
-    let (client, _) = client::connect(args.kubeconfig.as_deref()).await?;
-    let unknown = || Error::Unknown(args.name.clone());
-    let name: ClusterName = args.name.parse().map_err(|_| unknown())?;
+    let client = client::connect_as_kubectl(args.kubeconfig.as_deref()).await?;
     let store = Store::new(client.clone(), Kinds::default(), Fence::open());
     let clusters = Api::<LatticeCluster>::all(client.clone());
-    let found = store.call("read", &format!("LatticeCluster {name}"), clusters.get_opt(name.as_str())).await?;
-    let uid = found.and_then(|found| found.metadata.uid).and_then(|uid| uid.parse::<ClusterUid>().ok());
-    let uid = uid.ok_or_else(unknown)?;
+    let Some((name, uid)) = identified(&store, &clusters, &args.name).await? else {
+        // Who may not list them is told no less than before.
+        let listed = clusters.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let names = listed.iter().map(ResourceExt::name_any).collect();
+        return Err(Error::Unknown { name: args.name, others: others(names) });
+    };
     let (ca, urls) = way(&store, &name).await?;
     let vault = KubeVault::new(client, Fence::open(), SYSTEM_NAMESPACE);
     let token = let_in(&vault, &name, &uid, clock::now()).await?;
     manifest(&name, &token, &ca, &urls).await
 }
 
+/// The cluster of that name, if there is one.
+async fn identified(
+    store: &Store,
+    clusters: &Api<LatticeCluster>,
+    name: &str,
+) -> Result<Option<(ClusterName, ClusterUid)>, Error> {
+    let Ok(name) = name.parse::<ClusterName>() else { return Ok(None) };
+    let found = store.call("read", &format!("LatticeCluster {name}"), clusters.get_opt(name.as_str())).await?;
+    let uid = found.and_then(|found| found.metadata.uid?.parse::<ClusterUid>().ok());
+    Ok(uid.map(|uid| (name, uid)))
+}
+
+/// Names what could have been meant.
+fn others(mut names: Vec<String>) -> String {
+    names.sort();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    names.truncate(NAMED_MAX);
+    match (names.as_slice(), more) {
+        ([], _) => "it has none that you may list".to_owned(),
+        (names, 0) => format!("it has {}", names.join(", ")),
+        (names, more) => format!("it has {} and {more} more", names.join(", ")),
+    }
+}
+
 /// How nodes reach this parent: public, in the cluster's own Secret.
 async fn way(store: &Store, name: &ClusterName) -> Result<(String, Vec<String>), Error> {
     let way = |why| Error::Way(name.clone(), why);
     let secret = store.read_secret(&name.namespace(), &format!("{name}-enroll")).await?;
-    let data = secret.ok_or_else(|| way("it does not exist"))?.data;
+    let data = secret.ok_or_else(|| way("it does not exist, since the cluster is still Pending"))?.data;
     let ca = data.text("ca.crt").ok_or_else(|| way("it has no ca.crt"))?.to_owned();
     let urls: Vec<_> = data.text("bootstrap-urls").unwrap_or_default().lines().map(str::to_owned).collect();
     if urls.is_empty() { Err(way("it has no bootstrap-urls")) } else { Ok((ca, urls)) }
@@ -137,4 +171,17 @@ async fn fetch(url: &str, tls: &TlsConnector, name: &ClusterName, token: &JoinTo
     let body = Limited::new(response.into_body(), MANIFEST_BYTES_MAX).collect().await.map_err(|error| words(&error))?;
     let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     if status.is_success() { Ok(text) } else { Err(format!("{status}: {text}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_mistypes_a_name_is_told_which_there_are() {
+        let named = |count: usize| others((0..count).map(|number| format!("c{number:02}")).rev().collect());
+        assert_eq!(named(0), "it has none that you may list");
+        assert_eq!(named(2), "it has c00, c01");
+        assert!(named(25).ends_with("c19 and 5 more"));
+    }
 }

@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::perform::{Manifests, Performer};
 use crate::render::{self, Renderer};
 use crate::store::access::KubeReviewer;
+use crate::store::ca::SocketSafe;
 use crate::store::vault::KubeVault;
 use crate::store::{Cache, Fence, Kinds, Store};
 use crate::watch::{Attention, Informers};
@@ -197,6 +198,7 @@ async fn open_gateway(
         };
         let built_on = GatewayParts {
             vault: Arc::new(KubeVault::new(parts.client.clone(), parts.fence.clone(), SYSTEM_NAMESPACE)),
+            safe: parts.args.ca_signer.clone().map(|path| Arc::new(SocketSafe::new(path)) as _),
             manifests: Arc::new(Manifests::new(cache.clone(), parts.renderer.clone(), parts.args.agent_environment())),
             events: events.clone(),
             reviewer: Arc::new(KubeReviewer::new(parts.client.clone())),

@@ -27,15 +27,15 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn new(authority: &CertificateAuthority, names: Vec<String>) -> Result<Self, Error> {
-        let own = ServerCertificate::new(&authority.issue_server(&names, clock::now())?)?;
+    pub(super) async fn new(authority: &Arc<CertificateAuthority>, names: Vec<String>) -> Result<Self, Error> {
+        let own = ServerCertificate::new(&authority.certify_server(&names, clock::now()).await?)?;
         let clients = ClientTrust::new(authority.bundle(), authority.fleet())?;
         Ok(Self { own, clients, names: names.into() })
     }
 
-    fn follow(&self, authority: &CertificateAuthority, now: Timestamp) -> Result<(), Error> {
+    async fn follow(&self, authority: &Arc<CertificateAuthority>, now: Timestamp) -> Result<(), Error> {
         self.clients.replace(authority.bundle())?;
-        self.own.replace(&authority.issue_server(&self.names, now)?)?;
+        self.own.replace(&authority.certify_server(&self.names, now).await?)?;
         tracing::info!(ca.pin = %authority.pin(), "the manager's certificate is renewed");
         Ok(())
     }
@@ -58,7 +58,7 @@ pub(super) fn keep_fresh(stop: &Stop, authorities: Arc<Authorities>, shown: Show
             }
             let now = clock::now();
             if changed || is_due(issued, lifetime, now) {
-                match shown.follow(&authorities.present(), now) {
+                match shown.follow(&authorities.present(), now).await {
                     Ok(()) => (issued, changed) = (now, false),
                     Err(error) => tracing::error!(error = %error, "the manager's certificate cannot be renewed"),
                 }

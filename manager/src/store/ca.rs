@@ -3,8 +3,8 @@
 //! [`CertificateAuthority`] is what signs at one moment; [`Authorities`] holds the present one and replaces it step by
 //! step ([`rotation`]), each step one compare-and-swap of the Secret.
 //!
-//! **Guarantees**: a key leaves the Secret only into this process's memory, and not even that behind a [`Signer`] that
-//! keeps it elsewhere; every certificate's content is ours, a request gives its public key and nothing else.
+//! **Guarantees**: a key leaves the Secret only into this process's memory, and behind a [`Safe`] it never is in either;
+//! every certificate's content is ours, a request gives its public key and nothing else.
 
 mod authority;
 mod csr;
@@ -19,7 +19,7 @@ use lattice_protocol::tls;
 pub use self::authority::{CertificateAuthority, Issued};
 pub use self::csr::{CsrRefused, SigningRequest};
 pub use self::held::Authorities;
-pub use self::signer::{Signer, SignerError};
+pub use self::signer::{Safe, Signer, SignerError, SocketSafe};
 
 /// Secret that holds the CA, in `lattice-system`.
 pub const SECRET_NAME: &str = "lattice-ca";
@@ -54,6 +54,12 @@ pub enum Error {
     /// A name for a server certificate is neither a DNS name nor an address.
     #[error("{0:?} is neither a DNS name nor an IP address")]
     Name(String),
+    /// A signer outside of this process failed.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The key is kept outside of this process, and nobody said where.
+    #[error("the key of secret {SECRET_NAME} is kept by a signer: run with --ca-signer")]
+    SignerUnknown,
     /// The rotation may not take this step now.
     #[error(transparent)]
     Rotation(#[from] rotation::Refused),

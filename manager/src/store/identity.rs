@@ -183,7 +183,7 @@ impl IdentityStore {
             return Ok(enrolled(&uid, certificate, true));
         }
         let ca = self.ca.present();
-        let issued = ca.issue_agent(request, &ca.fleet().agent(&uid), now)?;
+        let issued = ca.certify_agent(request, ca.fleet().agent(&uid), now).await?;
         let certificate = self
             .change(&uid, |record| {
                 let mut next = record.cloned().ok_or(Refusal::Token)?;

@@ -93,6 +93,7 @@ impl World {
         let as_vault: Arc<dyn Vault> = Arc::clone(&vault) as _;
         let parts = GatewayParts {
             vault: as_vault,
+            safe: None,
             manifests: Arc::new(Manifests),
             events: sender,
             reviewer: Arc::clone(&people) as _,

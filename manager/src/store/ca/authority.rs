@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::keyring::{BRIDGES_MAX, Keyring, Pair};
-use super::signer::{KeySigner, Signer, Signing};
+use super::keyring::{BRIDGES_MAX, Key, Keyring, Pair};
+use super::signer::{Safe, Signer, SignerError, Signing};
 use super::{Error, SigningRequest};
 
 /// Life of the CA's own certificate. It is replaced by rotation, not by expiry.
@@ -36,6 +36,8 @@ pub struct CertificateAuthority {
     pin: CaPin,
     bridges: Vec<CertificateDer<'static>>,
     replica_secret: Zeroizing<Vec<u8>>,
+    /// The key is not in this process.
+    elsewhere: bool,
 }
 
 /// A certificate that was just signed.
@@ -52,14 +54,34 @@ pub struct Issued {
 }
 
 /// Makes the certificate of a new CA, PEM.
-pub(super) fn root(fleet: &TrustDomain, key: &KeyPair, now: Timestamp) -> Result<String, Error> {
+pub(super) fn root(fleet: &TrustDomain, key: &Signing, now: Timestamp) -> Result<String, Error> {
     Ok(ca_params(fleet, now).self_signed(key).map_err(Error::Unusable)?.pem())
 }
 
 /// Certifies the next CA's key by the one that signs now, PEM.
-pub(super) fn bridge(fleet: &TrustDomain, signing: &Pair, next: &Pair, now: Timestamp) -> Result<String, Error> {
-    let issuer = Issuer::from_ca_cert_pem(&signing.certificate, signing.key_pair()?).map_err(Error::Unusable)?;
-    Ok(ca_params(fleet, now).signed_by(&next.key_pair()?, &issuer).map_err(Error::Unusable)?.pem())
+pub(super) fn bridge(
+    fleet: &TrustDomain,
+    safe: Option<&dyn Safe>,
+    signing: &Pair,
+    next: &Pair,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let issuer = Issuer::from_ca_cert_pem(&signing.certificate, signing.key.signer(safe)?).map_err(Error::Unusable)?;
+    Ok(ca_params(fleet, now).signed_by(&next.key.signer(safe)?, &issuer).map_err(Error::Unusable)?.pem())
+}
+
+/// Does what may wait for a signer's answer: apart from the threads that serve everybody, where the signer is elsewhere.
+pub(super) async fn apart<T: Send + 'static>(
+    elsewhere: bool,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if !elsewhere {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_) => Err(SignerError("it was not asked to the end".to_owned()).into()),
+    }
 }
 
 /// Bridges are CAs below the first, so a path may have as many as there are bridges.
@@ -101,17 +123,40 @@ impl CertificateAuthority {
         let bridges = bridges.iter().map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()));
         let bridges = bridges.collect::<Result<_, _>>().map_err(|source| tls::Error::Pem { what: "bridge", source })?;
         let pin = CaPin::of(&certificate)?;
-        let replica_secret = Zeroizing::new(Vec::new());
-        Ok(Self { fleet: fleet.clone(), lifetime, issuer, bundle_pem, bundle, pin, bridges, replica_secret })
+        let (fleet, replica_secret) = (fleet.clone(), Zeroizing::new(Vec::new()));
+        Ok(Self { fleet, lifetime, issuer, bundle_pem, bundle, pin, bridges, replica_secret, elsewhere: true })
     }
 
-    pub(super) fn of(fleet: &TrustDomain, ring: &Keyring, lifetime: Duration) -> Result<Self, Error> {
-        let key = ring.signing.key_pair()?;
-        let secret = Zeroizing::new(Sha256::digest(key.serialized_der()).to_vec());
-        let signer = Arc::new(KeySigner::new(key));
+    pub(super) fn of(
+        fleet: &TrustDomain,
+        ring: &Keyring,
+        safe: Option<&dyn Safe>,
+        lifetime: Duration,
+    ) -> Result<Self, Error> {
+        let Signing(signer) = ring.signing.key.signer(safe)?;
         let mut made = Self::with_signer(fleet, &ring.trusted(), &ring.bridges, signer, lifetime)?;
-        made.replica_secret = secret;
+        made.replica_secret = ring.replica_secret()?;
+        made.elsewhere = matches!(ring.signing.key, Key::Elsewhere(_));
         Ok(made)
+    }
+
+    /// Whether signing asks somebody else, and may wait.
+    pub fn is_elsewhere(&self) -> bool {
+        self.elsewhere
+    }
+
+    /// As [`Self::issue_agent`]; an answer of a signer elsewhere is not waited for on a thread that serves others.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Signer`].
+    pub async fn certify_agent(
+        self: &Arc<Self>,
+        request: &SigningRequest,
+        id: SpiffeId,
+        now: Timestamp,
+    ) -> Result<Issued, Error> {
+        let (own, request) = (Arc::clone(self), request.clone());
+        apart(self.elsewhere, move || own.issue_agent(&request, &id, now)).await
     }
 
     /// The fleet that it signs for.
@@ -144,7 +189,7 @@ impl CertificateAuthority {
         &self.pin
     }
 
-    /// A secret that every replica of the manager can derive and nobody else. Empty behind a foreign signer.
+    /// A secret that every replica of the manager has and nobody else.
     pub fn replica_secret(&self) -> &[u8] {
         &self.replica_secret
     }
@@ -185,6 +230,15 @@ impl CertificateAuthority {
             .map_err(|_| failed(rcgen::Error::CouldNotParseCertificate))?;
         let chain = std::iter::once(leaf).chain(self.bridges.iter().cloned()).collect();
         Ok(Credentials::new(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())?)
+    }
+
+    /// As [`Self::issue_server`]; waits for a signer elsewhere as [`Self::certify_agent`] does.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Signer`].
+    pub async fn certify_server(self: &Arc<Self>, names: &[String], now: Timestamp) -> Result<Credentials, Error> {
+        let (own, names) = (Arc::clone(self), names.to_vec());
+        apart(self.elsewhere, move || own.issue_server(&names, now)).await
     }
 
     fn sign(&self, params: CertificateParams, key: &impl PublicKeyData, id: &SpiffeId) -> Result<Issued, Error> {

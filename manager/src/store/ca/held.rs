@@ -8,8 +8,10 @@ use jiff::Timestamp;
 use lattice_protocol::spiffe::TrustDomain;
 use tokio::sync::watch;
 
+use super::authority::apart;
 use super::keyring::Keyring;
 use super::rotation::{self, Phase, Standing, Step};
+use super::signer::Safe;
 use super::{CertificateAuthority, Error, SECRET_NAME};
 use crate::store::vault::{Entry, Vault, Version};
 
@@ -19,6 +21,7 @@ const RACES_MAX: usize = 5;
 /// Holds the present CA. Everybody asks it anew for each thing that they sign or show.
 pub struct Authorities {
     vault: Arc<dyn Vault>,
+    safe: Option<Arc<dyn Safe>>,
     fleet: TrustDomain,
     lifetime: Duration,
     held: Mutex<Held>,
@@ -46,9 +49,24 @@ impl Authorities {
         lifetime: Duration,
         now: Timestamp,
     ) -> Result<Arc<Self>, Error> {
-        let held = load_or_create(&*vault, fleet, lifetime, now).await?;
+        Self::open_with(vault, None, fleet, lifetime, now).await
+    }
+
+    /// As [`Authorities::open`]; where there is a safe, every key that is made from now on is made in it.
+    ///
+    /// # Errors
+    /// As there; [`Error::Signer`], and [`Error::SignerUnknown`] for a key that lies in a safe when there is none.
+    pub async fn open_with(
+        vault: Arc<dyn Vault>,
+        safe: Option<Arc<dyn Safe>>,
+        fleet: &TrustDomain,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<Arc<Self>, Error> {
+        let held = load_or_create(&*vault, safe.as_ref(), fleet, lifetime, now).await?;
         Ok(Arc::new(Self {
             vault,
+            safe,
             fleet: fleet.clone(),
             lifetime,
             held: Mutex::new(held),
@@ -80,10 +98,11 @@ impl Authorities {
         let _turn = self.turn.lock().await;
         let (ring, version) = self.with(|held| (held.ring.clone(), held.version.clone()));
         let to = rotation::advance(ring.rotation.phase, ring.rotation.since, step, standing, told, now)?;
-        let next = ring.after(&self.fleet, step, to, now)?;
+        let (fleet, safe) = (self.fleet.clone(), self.safe.clone());
+        let next = apart(safe.is_some(), move || ring.after(&fleet, safe.as_deref(), step, to, now)).await?;
         match self.vault.replace(SECRET_NAME, version, next.contents()).await {
             Ok(version) => {
-                self.hold(Held::new(&self.fleet, next, version, self.lifetime)?);
+                self.hold(Held::new(&self.fleet, next, self.safe.as_ref(), version, self.lifetime).await?);
                 Ok(to)
             }
             Err(error) => {
@@ -105,7 +124,7 @@ impl Authorities {
     async fn read_again(&self) -> Result<(), Error> {
         let Some(entry) = self.vault.read(SECRET_NAME).await? else { return Err(Error::Missing("everything")) };
         if self.with(|held| held.version != entry.version) {
-            self.hold(Held::read(&self.fleet, &entry, self.lifetime)?);
+            self.hold(Held::read(&self.fleet, &entry, self.safe.as_ref(), self.lifetime).await?);
         }
         Ok(())
     }
@@ -123,6 +142,7 @@ impl Authorities {
 
 async fn load_or_create(
     vault: &dyn Vault,
+    safe: Option<&Arc<dyn Safe>>,
     fleet: &TrustDomain,
     lifetime: Duration,
     now: Timestamp,
@@ -130,12 +150,13 @@ async fn load_or_create(
     let mut conflict = None;
     for _ in 0..RACES_MAX {
         if let Some(entry) = vault.read(SECRET_NAME).await? {
-            return Held::read(fleet, &entry, lifetime);
+            return Held::read(fleet, &entry, safe, lifetime).await;
         }
-        let made = Keyring::generate(fleet, now)?;
+        let (of, kept) = (fleet.clone(), safe.cloned());
+        let made = apart(kept.is_some(), move || Keyring::generate(&of, kept.as_deref(), now)).await?;
         match vault.create(SECRET_NAME, made.contents()).await {
             Ok(version) => {
-                let held = Held::new(fleet, made, version, lifetime)?;
+                let held = Held::new(fleet, made, safe, version, lifetime).await?;
                 tracing::info!(ca.pin = %held.present.pin(), "certificate authority made");
                 return Ok(held);
             }
@@ -147,13 +168,26 @@ async fn load_or_create(
 }
 
 impl Held {
-    fn new(fleet: &TrustDomain, ring: Keyring, version: Version, lifetime: Duration) -> Result<Self, Error> {
-        let present = Arc::new(CertificateAuthority::of(fleet, &ring, lifetime)?);
-        Ok(Self { ring, version, present })
+    async fn new(
+        fleet: &TrustDomain,
+        ring: Keyring,
+        safe: Option<&Arc<dyn Safe>>,
+        version: Version,
+        lifetime: Duration,
+    ) -> Result<Self, Error> {
+        let (fleet, of, safe) = (fleet.clone(), ring.clone(), safe.cloned());
+        let present =
+            apart(safe.is_some(), move || CertificateAuthority::of(&fleet, &of, safe.as_deref(), lifetime)).await?;
+        Ok(Self { ring, version, present: Arc::new(present) })
     }
 
-    fn read(fleet: &TrustDomain, entry: &Entry, lifetime: Duration) -> Result<Self, Error> {
-        Self::new(fleet, Keyring::read(&entry.contents)?, entry.version.clone(), lifetime)
+    async fn read(
+        fleet: &TrustDomain,
+        entry: &Entry,
+        safe: Option<&Arc<dyn Safe>>,
+        lifetime: Duration,
+    ) -> Result<Self, Error> {
+        Self::new(fleet, Keyring::read(&entry.contents)?, safe, entry.version.clone(), lifetime).await
     }
 }
 

@@ -65,7 +65,7 @@ pub enum Refused {
         names: Vec<String>,
     },
     /// Cluster API's connections have not had the time to follow.
-    #[error("cannot sign before {until}: Cluster API's controllers still follow the published CA")]
+    #[error("cannot sign before {}: Cluster API's controllers still follow the published CA", lattice_protocol::clock::to_seconds(*until))]
     TooEarly {
         /// When it may.
         until: Timestamp,

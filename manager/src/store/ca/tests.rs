@@ -13,10 +13,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::X509Certificate;
 
-use super::keyring::Keyring;
+use super::keyring::{Key, Keyring};
 use super::*;
 use crate::store::vault::Vault;
 use crate::store::vault::memory::MemoryVault;
+
+mod safe;
 
 fn fleet() -> TrustDomain {
     "test.example".parse().unwrap()
@@ -28,7 +30,8 @@ fn agent() -> SpiffeId {
 }
 
 fn authority() -> CertificateAuthority {
-    CertificateAuthority::of(&fleet(), &Keyring::generate(&fleet(), now()).unwrap(), CERTIFICATE_LIFETIME).unwrap()
+    CertificateAuthority::of(&fleet(), &Keyring::generate(&fleet(), None, now()).unwrap(), None, CERTIFICATE_LIFETIME)
+        .unwrap()
 }
 
 async fn open(vault: &Arc<MemoryVault>) -> Result<Arc<Authorities>, Error> {
@@ -150,9 +153,9 @@ fn a_name_that_is_none_is_said() {
 
 #[test]
 fn no_key_shows_in_debug() {
-    let ring = Keyring::generate(&fleet(), now()).unwrap();
-    let authority = CertificateAuthority::of(&fleet(), &ring, CERTIFICATE_LIFETIME).unwrap();
+    let ring = Keyring::generate(&fleet(), None, now()).unwrap();
+    let authority = CertificateAuthority::of(&fleet(), &ring, None, CERTIFICATE_LIFETIME).unwrap();
     let shown = format!("{authority:?} {ring:?} {:?}", ring.contents());
-    let key = ring.signing.key.clone();
+    let Key::Here(key) = ring.signing.key.clone() else { panic!("it is in the Secret") };
     assert!(!shown.contains("PRIVATE") && !shown.contains(key.lines().nth(1).unwrap()), "{shown}");
 }

@@ -110,7 +110,7 @@ impl IdentityStore {
     ) -> Result<Renewed, Error> {
         let ca = self.ca.present();
         let issuer = ca.pin().to_string();
-        let issued = ca.issue_agent(request, &ca.fleet().agent(uid), now)?;
+        let issued = ca.certify_agent(request, ca.fleet().agent(uid), now).await?;
         let verdict: Verdict = self
             .change(uid, |record| {
                 let mut next = record.cloned().ok_or(Refusal::BoundKey)?;

@@ -13,6 +13,8 @@ use rustls_pki_types::pem::PemObject as _;
 use super::*;
 use crate::store::vault::memory::MemoryVault;
 
+mod months;
+
 const KUBE_SYSTEM: &str = "11111111-2222-3333-4444-555555555555";
 
 struct World {
