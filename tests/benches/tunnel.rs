@@ -8,6 +8,8 @@
 mod daemon;
 #[path = "tunnel/fleet.rs"]
 mod fleet;
+#[path = "tunnel/flood.rs"]
+mod flood;
 #[path = "tunnel/flow.rs"]
 mod flow;
 #[path = "tunnel/handshake.rs"]
@@ -19,6 +21,11 @@ use anyhow::Result;
 #[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 pub fn figure(name: &str, value: f64, unit: &str) {
     println!("figure {name} {value:.3} {unit}");
+}
+
+/// A number given as `--name=7`.
+pub fn option(name: &str) -> Option<u64> {
+    std::env::args().find_map(|arg| arg.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
 /// CPU time of this process so far, seconds.
@@ -42,6 +49,9 @@ async fn main() -> Result<()> {
     if std::env::args().any(|arg| arg == "--agents") {
         return fleet::agents().await;
     }
+    if std::env::args().any(|arg| arg == "--flood") {
+        return flood::flood().await;
+    }
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
     if wanted("flow") {
@@ -52,6 +62,9 @@ async fn main() -> Result<()> {
     }
     if wanted("fleet") {
         fleet::run().await?;
+    }
+    if wanted("flood") {
+        flood::run().await?;
     }
     if wanted("daemon") {
         daemon::run().await?;

@@ -296,13 +296,14 @@ impl Sandbox {
 
     /// Waits until the cluster's agent can be reached through the manager's proxy, with Cluster API's own credential.
     pub async fn connected(&self, name: &str) -> Result<()> {
-        let kubeconfig = Kubeconfig::from_yaml(&self.cluster_kubeconfig(name).await?)?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        let client = Client::try_from(config)?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut tick = tokio::time::interval(Duration::from_millis(200));
         loop {
             tick.tick().await;
+            // Read anew: its token may be replaced while this waits.
+            let kubeconfig = Kubeconfig::from_yaml(&self.cluster_kubeconfig(name).await?)?;
+            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+            let client = Client::try_from(config)?;
             let answer = tokio::time::timeout(Duration::from_secs(5), client.apiserver_version()).await;
             if matches!(answer, Ok(Ok(_))) {
                 return Ok(());

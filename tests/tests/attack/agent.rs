@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams, PostParams};
@@ -15,7 +16,9 @@ use lattice_tests::sandbox::{binaries, send};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::rig::{Cluster, Rig, until};
+use crate::asking::Cluster;
+use crate::rig::Rig;
+use crate::wait::until;
 
 const NAMESPACE: &str = "lattice-system";
 const SECRET: &str = "lattice-agent-identity";
@@ -25,9 +28,11 @@ pub(crate) struct Agent {
     pub(crate) api: kube::Client,
     process: Child,
     args: Vec<String>,
+    /// By how much its clock is in the future, seconds.
+    ahead: i64,
     folder: tempfile::TempDir,
-    _server: Arc<ApiServer>,
-    _serving: Serving,
+    server: Arc<ApiServer>,
+    serving: Serving,
 }
 
 impl Agent {
@@ -89,8 +94,8 @@ impl Agent {
         .flat_map(|(option, value)| [option.to_owned(), value])
         .collect();
         args.extend(extra.iter().map(|arg| (*arg).to_owned()));
-        let process = spawn(folder.path(), &args)?;
-        Ok(Self { api, process, args, folder, _server: server, _serving: serving })
+        let (process, ahead) = (spawn(folder.path(), &args, 0)?, 0);
+        Ok(Self { api, process, args, ahead, folder, server, serving })
     }
 
     fn secrets(&self) -> Api<Secret> {
@@ -111,7 +116,7 @@ impl Agent {
     pub(crate) async fn wipe(&mut self) -> Result<()> {
         self.process.kill().await?;
         self.secrets().delete(SECRET, &kube::api::DeleteParams::default()).await?;
-        self.process = spawn(self.folder.path(), &self.args)?;
+        self.process = spawn(self.folder.path(), &self.args, self.ahead)?;
         Ok(())
     }
 
@@ -129,8 +134,25 @@ impl Agent {
     pub(crate) async fn start_again(&mut self, extra: &[&str]) -> Result<()> {
         self.process.kill().await?;
         self.args.extend(extra.iter().map(|arg| (*arg).to_owned()));
-        self.process = spawn(self.folder.path(), &self.args)?;
+        self.process = spawn(self.folder.path(), &self.args, self.ahead)?;
         Ok(())
+    }
+
+    /// Ends it as a machine that loses power.
+    pub(crate) async fn falls_asleep(&mut self) -> Result<()> {
+        Ok(self.process.kill().await?)
+    }
+
+    /// Starts it when so much time has passed.
+    pub(crate) fn wakes_after(&mut self, by: SignedDuration) -> Result<()> {
+        self.ahead += by.as_secs();
+        self.process = spawn(self.folder.path(), &self.args, self.ahead)?;
+        Ok(())
+    }
+
+    /// The way to its Kubernetes API, for somebody who works there.
+    pub(crate) fn kubeconfig(&self) -> Result<String> {
+        Ok(self.server.kubeconfig(&self.serving.addr())?)
     }
 
     /// Sends it a signal.
@@ -146,6 +168,20 @@ impl Agent {
     pub(crate) async fn says(&self, words: &str, times: usize) -> Result<()> {
         let said = async || (self.log().matches(words).count() >= times).then_some(());
         until(&format!("the agent says {words:?} {times} times"), said).await.with_context(|| self.log())
+    }
+
+    /// Certificates that it has got since it enrolled: by renewal, or by recovery where it was too slow for that.
+    pub(crate) fn certificates(&self) -> usize {
+        let said = self.log();
+        said.matches("certificate renewed").count() + said.matches("identity recovered").count()
+    }
+
+    /// Waits until it has got so many more of them.
+    pub(crate) async fn gets(&self, more: usize) -> Result<()> {
+        let wanted = self.certificates() + more;
+        until("the agent gets further certificates", async || (self.certificates() >= wanted).then_some(()))
+            .await
+            .with_context(|| self.log())
     }
 
     /// Waits for an Event on the child with that reason, and gives its words.
@@ -188,9 +224,13 @@ async fn account(api: &kube::Client) -> Result<String> {
     Ok(made["status"]["token"].as_str().context("a token")?.to_owned())
 }
 
-fn spawn(folder: &Path, args: &[String]) -> Result<Child> {
+fn spawn(folder: &Path, args: &[String], ahead: i64) -> Result<Child> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
-    Command::new(binaries()?.join("lattice-agent"))
+    let mut command = Command::new(binaries()?.join("lattice-agent"));
+    if !args.iter().any(|arg| arg == "--simulated-clock-offset") {
+        command.env("LATTICE_SIMULATED_AGENT_CLOCK_OFFSET", ahead.to_string());
+    }
+    command
         .arg("run")
         .args(args)
         .arg("--volume-root")

@@ -1,83 +1,34 @@
-//! Attacks on the handshake: what `openssl s_client`, `curl` and certificates of our own CA get, when it signs what it
-//! never would.
+//! Attacks on the handshake with certificates that the parent's CA would never sign, and with those of other parents.
 
-use std::net::SocketAddr;
-use std::process::Stdio;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use lattice_protocol::spiffe::TrustDomain;
+use lattice_protocol::tls;
 use lattice_tests::tunnel::Enrolled;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
-use tokio::process::Command;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::agent::Agent;
-use crate::rig::{Cluster, FIRST, Rig, cluster};
-
-/// Runs a program of the machine; none, loudly, where it is not installed.
-pub(crate) async fn run(program: &str, args: &[&str]) -> Result<Option<String>> {
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(Duration::from_secs(20), command.output()).await? {
-        Ok(output) => output,
-        Err(error) => {
-            #[expect(clippy::print_stderr, reason = "a check that is left out is said")]
-            {
-                eprintln!("SKIPPED: {program} cannot be run: {error}");
-            }
-            return Ok(None);
-        }
-    };
-    let text = [output.stdout, output.stderr].concat();
-    Ok(Some(format!("{}\nexit {:?}", String::from_utf8_lossy(&text), output.status.code())))
-}
-
-async fn openssl(to: SocketAddr, args: &[&str]) -> Result<Option<String>> {
-    let to = to.to_string();
-    run("openssl", &[&["s_client", "-connect", &to, "-servername", "lattice-manager"], args].concat()).await
-}
-
-#[tokio::test]
-async fn attack_16_nothing_below_tls_1_3_no_other_alpn_and_no_client_without_certificate() -> Result<()> {
-    let rig = Rig::start(&[]).await?;
-    for port in [rig.gateway(), rig.bootstrap()] {
-        for version in ["-tls1_2", "-tls1_1"] {
-            let Some(said) = openssl(port, &[version]).await? else { return Ok(()) };
-            assert!(said.contains("alert") || said.contains("no protocols available"), "{version}: {said}");
-            assert!(said.contains("Cipher is (NONE)"), "{version}: {said}");
-        }
-    }
-    let other = openssl(rig.gateway(), &["-tls1_3", "-alpn", "h2"]).await?.unwrap_or_default();
-    assert!(other.contains("no application protocol") || other.contains("alert number 120"), "{other}");
-    // In TLS 1.3 the client's own handshake is done before the verdict: an unread byte brings the alert.
-    let ca = rig.folder().join("ca.crt");
-    std::fs::write(&ca, rig.ca().await?)?;
-    let url = format!("https://{}/v1/enrol", rig.bootstrap());
-    let ca = ca.to_string_lossy().into_owned();
-    let old = run("curl", &["-sS", "--cacert", &ca, "--tls-max", "1.2", &url]).await?.unwrap_or_default();
-    assert!(old.contains("alert") || old.contains("exit Some(35)"), "{old}");
-    let fine = run("curl", &["-sS", "--cacert", &ca, &url]).await?.unwrap_or_default();
-    assert!(fine.contains("NotFound"), "over TLS 1.3 it answers: {fine}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn attack_17_no_session_ticket_and_no_early_data() -> Result<()> {
-    let rig = Rig::start(&[]).await?;
-    for port in [rig.gateway(), rig.bootstrap()] {
-        let alpn = if port == rig.gateway() { "lattice/1" } else { "http/1.1" };
-        let Some(said) = openssl(port, &["-tls1_3", "-alpn", alpn]).await? else { return Ok(()) };
-        assert!(!said.contains("New Session Ticket arrived"), "{said}");
-        assert!(said.contains("Early data was not sent") || !said.contains("Max Early Data"), "{said}");
-    }
-    Ok(())
-}
+use crate::asking::{Asking, Cluster, cluster};
+use crate::rig::{FIRST, Rig};
+use crate::wait::until;
 
 /// A certificate of the parent's own CA (or of another) that it would never sign.
 async fn forged(rig: &Rig, of: &Cluster, uri: &str, usage: ExtendedKeyUsagePurpose, foreign: bool) -> Result<Enrolled> {
     forged_until(rig, of, uri, usage, foreign, 2099).await
 }
 
-async fn forged_until(
+/// What a stranger can make: the right words, signed by nobody's CA.
+pub(crate) async fn foreign(rig: &Rig, of: &Cluster) -> Result<Enrolled> {
+    let uri = format!("spiffe://lattice.local/cluster/{}/agent", of.uid);
+    forged(rig, of, &uri, ExtendedKeyUsagePurpose::ClientAuth, true).await
+}
+
+pub(crate) async fn forged_until(
     rig: &Rig,
     of: &Cluster,
     uri: &str,
@@ -102,8 +53,8 @@ async fn forged_until(
 
 #[tokio::test]
 async fn attack_14_foreign_wrong_unpinned_and_server_certificates_are_refused() -> Result<()> {
-    let rig = Rig::start(&[]).await?;
-    let of = cluster(1);
+    let rig = Rig::shared().await?;
+    let of = cluster(141);
     let (_, own) = rig.agent(&of).await?;
     assert_eq!(rig.verdict(&own).await?, None, "the right one is taken");
     let right = format!("spiffe://lattice.local/cluster/{}/agent", of.uid);
@@ -129,16 +80,67 @@ async fn attack_14_foreign_wrong_unpinned_and_server_certificates_are_refused() 
     Ok(())
 }
 
+/// Takes one connection of an agent with any server's settings; gives what the agent was told.
+async fn met_by(server: rustls::ServerConfig, rig: &Rig, own: &Enrolled) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut way = rig.way().await?;
+    way.address = listener.local_addr()?;
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let serving = async { anyhow::Ok(acceptor.accept(listener.accept().await?.0).await) };
+    let (_server, dialled) = tokio::join!(serving, way.tcp(own));
+    Ok(format!("{:#}", dialled.err().context("the agent took it for its manager")?))
+}
+
+#[tokio::test]
+async fn attack_14_an_agents_certificate_makes_no_manager() -> Result<()> {
+    let rig = Rig::shared().await?;
+    let (thief, own) = (rig.agent(&cluster(143)).await?.1, rig.agent(&cluster(144)).await?.1);
+    let manager = rig.way().await?.fleet.parse::<TrustDomain>()?.manager().to_string();
+    let usurper = forged(&rig, &cluster(143), &manager, ExtendedKeyUsagePurpose::ClientAuth, false).await?;
+    for (what, shown) in [("an agent's own", thief), ("the manager's id, for clients only", usurper)] {
+        let why = met_by(server(&shown, b"lattice/1")?, &rig, &own).await?;
+        assert!(why.contains("certificate"), "{what}: {why}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn attack_16_an_agent_speaks_its_own_protocol_only() -> Result<()> {
+    use ExtendedKeyUsagePurpose::ServerAuth;
+    let rig = Rig::shared().await?;
+    let (_, own) = rig.agent(&cluster(161)).await?;
+    // Whoever could get a certificate of the manager for another service is no tunnel.
+    let manager = rig.way().await?.fleet.parse::<TrustDomain>()?.manager().to_string();
+    let good = forged(&rig, &cluster(161), &manager, ServerAuth, false).await?;
+    for (what, alpn) in [("of another service", &b"http/1.1"[..]), ("that names no protocol", b"")] {
+        let why = met_by(server(&good, alpn)?, &rig, &own).await?;
+        assert!(why.contains("ApplicationProtocol") || why.contains("does not speak"), "a server {what}: {why}");
+    }
+    Ok(())
+}
+
+/// A server that asks nobody for a certificate.
+fn server(own: &Enrolled, alpn: &[u8]) -> Result<rustls::ServerConfig> {
+    let chain = CertificateDer::pem_slice_iter(own.chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes())?;
+    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = Some(alpn.to_vec()).into_iter().filter(|alpn| !alpn.is_empty()).collect();
+    Ok(config)
+}
+
 #[tokio::test]
 async fn attack_13_an_agent_refuses_a_manager_of_another_authority() -> Result<()> {
-    let (rig, other) = (Rig::start(&[]).await?, Rig::start(&[]).await?);
-    let (_, own) = rig.agent(&cluster(1)).await?;
+    let (rig, other) = (Rig::shared().await?, Rig::brief().await?);
+    let (_, own) = rig.agent(&cluster(131)).await?;
     let mut way = rig.way().await?;
     way.address = other.gateway();
     let why = way.quic(&own).await.err().context("the manager of another CA was taken")?;
     assert!(format!("{why:#}").contains("certificate"), "{why:#}");
     // The daemon itself, given a CA that is not this parent's; then one that has not the pinned key.
-    let of = cluster(2);
+    let of = cluster(132);
     let mut agent = Agent::start_with(&rig, &of, &rig.token(&of).await?, &other.ca().await?, None, &[]).await?;
     let told = agent.tells("EnrolmentFailed").await?;
     assert!(told.contains("invalid peer certificate"), "{told}");
@@ -150,43 +152,14 @@ async fn attack_13_an_agent_refuses_a_manager_of_another_authority() -> Result<(
 
 #[tokio::test]
 async fn attack_12_an_expired_certificate_is_refused_and_its_key_comes_back() -> Result<()> {
-    let rig = Rig::start(&["--certificate-lifetime", "5"]).await?;
-    let of = cluster(1);
+    let rig = Rig::brief().await?;
+    let of = cluster(121);
     let (asking, own) = rig.agent(&of).await?;
-    let why = crate::rig::until("the certificate ends", async || rig.verdict(&own).await.ok().flatten()).await?;
+    let why = until("the certificate ends", async || rig.verdict(&own).await.ok().flatten()).await?;
     assert!(why.contains("error 45") || why.contains("xpired"), "{why}");
-    let next = crate::rig::Asking::new()?;
+    let next = Asking::new()?;
     let (status, answer) = rig.recover(&of, &asking.key, FIRST, &next.csr).await?;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["sequence"], FIRST + 1);
-    Ok(())
-}
-
-#[tokio::test]
-async fn attack_14_openssl_with_each_wrong_certificate_is_refused_by_an_alert() -> Result<()> {
-    let rig = Rig::start(&[]).await?;
-    let of = cluster(1);
-    rig.agent(&of).await?;
-    let right = format!("spiffe://lattice.local/cluster/{}/agent", of.uid);
-    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
-    for (what, uri, usage, foreign, year) in [
-        ("expired", right.as_str(), ClientAuth, false, 2020),
-        ("a foreign CA", right.as_str(), ClientAuth, true, 2099),
-        ("the right CA and a wrong URI", "spiffe://lattice.local/manager", ClientAuth, false, 2099),
-        ("a server certificate", right.as_str(), ServerAuth, false, 2099),
-    ] {
-        let own = forged_until(&rig, &of, uri, usage, foreign, year).await?;
-        let [cert, key] = ["forged.crt", "forged.key"].map(|name| rig.folder().join(name).display().to_string());
-        std::fs::write(&cert, &own.chain)?;
-        std::fs::write(&key, &own.key)?;
-        let args = ["-tls1_3", "-alpn", "lattice/1", "-cert", &cert, "-key", &key, "-ign_eof"];
-        let Some(said) = openssl(rig.gateway(), &args).await? else { return Ok(()) };
-        assert!(said.contains("alert"), "{what}: {said}");
-    }
-    // Without any certificate as well.
-    let Some(said) = openssl(rig.gateway(), &["-tls1_3", "-alpn", "lattice/1", "-ign_eof"]).await? else {
-        return Ok(());
-    };
-    assert!(said.contains("alert"), "{said}");
     Ok(())
 }

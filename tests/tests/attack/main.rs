@@ -1,16 +1,25 @@
-//! Attacks on identity, against the built manager over an embedded parent API: each is refused with a typed error.
+//! Attacks on identity, against the built manager over an embedded parent API: each is refused with a typed error, and
+//! where a person should know, an Event says it.
 //!
-//! `LATTICE_ATTACKS=all` adds what takes longer: Events and conditions on a cluster's own object, built agents beside the
-//! manager, wrong clocks, floods, a whole life in the sandbox with a search for secrets in all that was written.
+//! They run by default, but for the whole life in the sandbox with its search for secrets (`LATTICE_ATTACKS=all`); most share
+//! one parent, each from an address of its own. `LATTICE_MONTHS=1` lets the
+//! life of one built agent go through 200 renewals, three rotations and long sleeps in real time ([`rotation`]).
 
 mod agent;
+mod asking;
 mod clocks;
 mod enrolment;
+mod family;
 mod flood;
 mod handshake;
 mod holding;
 mod liar;
+mod own;
 mod parsers;
+mod programs;
 mod rig;
 mod rotation;
+mod signer;
+mod sleep;
 mod story;
+mod wait;

@@ -1,7 +1,10 @@
 //! The rotation of the CA by the command line, while agents are away; and a life of renewals with built daemons.
 //!
-//! `LATTICE_MONTHS=1` (with `LATTICE_ATTACKS=all`) makes that life a long one: 200 renewals, three rotations, sleeps past the end of the certificate, a
-//! manager that dies after every step. It takes a quarter of an hour.
+//! `LATTICE_MONTHS=1` makes that life a long one: 200 renewals, three rotations, a sleep past the end of the certificate
+//! after each step of them, sleeps of 1 hour, 25 hours and 60 days in lives of a certificate, a manager that dies after
+//! every step. Its certificates live for six seconds, so 60 days are six minutes.
+
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lattice_tests::sandbox::binaries;
@@ -9,9 +12,11 @@ use lattice_tests::tunnel::Enrolled;
 use tokio::process::Command;
 
 use crate::agent::Agent;
-use crate::rig::{Asking, FIRST, Rig, all, cluster, until};
+use crate::asking::{Asking, cluster};
+use crate::rig::{FIRST, Rig};
+use crate::wait::until;
 
-async fn ca(rig: &Rig, args: &[&str]) -> Result<(bool, String)> {
+pub(crate) async fn ca(rig: &Rig, args: &[&str]) -> Result<(bool, String)> {
     let kubeconfig = rig.folder().join("kubeconfig");
     let mut command = Command::new(binaries()?.join("lattice-manager"));
     command.arg("ca").args(args).arg("--kubeconfig").arg(kubeconfig).kill_on_drop(true);
@@ -22,7 +27,7 @@ async fn ca(rig: &Rig, args: &[&str]) -> Result<(bool, String)> {
 
 #[tokio::test]
 async fn attack_15_an_agent_that_slept_through_a_whole_rotation_comes_back() -> Result<()> {
-    let mut rig = Rig::start(&[]).await?;
+    let rig = Rig::start(&[]).await?;
     let of = cluster(1);
     let (bound, own) = rig.agent(&of).await?;
     let before = rig.way().await?;
@@ -53,17 +58,6 @@ async fn attack_15_an_agent_that_slept_through_a_whole_rotation_comes_back() -> 
     Ok(())
 }
 
-/// Certificates that the agent has got since it enrolled.
-fn count(agent: &Agent) -> usize {
-    let said = agent.log();
-    said.matches("certificate renewed").count() + said.matches("identity recovered").count()
-}
-
-async fn gets(agent: &Agent, more: usize) -> Result<()> {
-    let wanted = count(agent) + more;
-    until("the agent gets further certificates", async || (count(agent) >= wanted).then_some(())).await
-}
-
 /// Stops the agent until its certificate has ended, and wakes it up.
 async fn sleeps(rig: &Rig, agent: &Agent) -> Result<()> {
     agent.signal("STOP").await?;
@@ -79,15 +73,21 @@ async fn sleeps(rig: &Rig, agent: &Agent) -> Result<()> {
 #[tokio::test]
 async fn renewals_a_whole_rotation_and_dead_managers_need_nobody() -> Result<()> {
     let long = std::env::var_os("LATTICE_MONTHS").is_some();
-    if !long && !all() {
-        return Ok(());
-    }
     let (certificates, rotations) = if long { (200, 3) } else { (3, 1) };
-    let mut rig = Rig::start(&["--certificate-lifetime", "6"]).await?;
+    let life = Duration::from_secs(6);
+    let rig = Rig::start(&["--certificate-lifetime", &life.as_secs().to_string()]).await?;
     let of = rig.object("a").await?;
     let agent = Agent::start(&rig, &of, &rig.token(&of).await?, &[]).await?;
     agent.says("connected remote", 1).await?;
     for rotation in 0..rotations {
+        if long {
+            // An hour, 25 hours, 60 days: of a life that is a day.
+            let asleep = life.mul_f64([1.0, 25.0, 60.0 * 24.0][rotation % 3] / 24.0);
+            agent.signal("STOP").await?;
+            tokio::time::sleep(asleep).await;
+            agent.signal("CONT").await?;
+            agent.gets(1).await?;
+        }
         for step in ["publish", "sign", "retire"] {
             // Nothing but the time that Cluster API has to follow is cut short: nobody may be left behind.
             let args: &[&str] = if step == "sign" { &["rotate", "--without-laggards"] } else { &["rotate"] };
@@ -95,14 +95,14 @@ async fn renewals_a_whole_rotation_and_dead_managers_need_nobody() -> Result<()>
             until(&format!("{step} of rotation {rotation}"), done).await?;
             rig.kill_and_start().await?;
             if long {
-                gets(&agent, 2).await?;
+                agent.gets(2).await?;
                 sleeps(&rig, &agent).await?;
-                gets(&agent, 1).await?;
+                agent.gets(1).await?;
             }
         }
     }
-    while count(&agent) < certificates {
-        gets(&agent, 1).await?;
+    while agent.certificates() < certificates {
+        agent.gets(1).await?;
     }
     rig.condition(&of, "AgentConnected", "connected over").await?;
     let status = rig.status(&of).await?;

@@ -18,7 +18,8 @@ use lattice_tests::tunnel::{Enrolled, Way};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::rig::{Asking, Door, all, until, verdict};
+use crate::asking::{Asking, Door, verdict};
+use crate::wait::until;
 
 const SYSTEM: &str = "lattice-system";
 const IDENTITY: &str = "lattice-agent-identity";
@@ -66,7 +67,11 @@ impl Parent {
         let id = Credentials::from_pem(stolen.own.chain.as_bytes(), stolen.own.key.as_bytes())?.identity()?.id;
         let way =
             Way { address: ([127, 0, 0, 1], gateway).into(), ca: ca.clone(), fleet: id.trust_domain().to_string() };
-        Ok(Self { way, door: Door { address: ([127, 0, 0, 1], bootstrap).into(), ca }, metrics })
+        Ok(Self {
+            way,
+            door: Door { address: ([127, 0, 0, 1], bootstrap).into(), ca, from: [127, 0, 0, 1].into() },
+            metrics,
+        })
     }
 
     /// The thief dials, and comes back with the bound key; both in vain.
@@ -90,11 +95,16 @@ async fn manager(sandbox: &Sandbox, args: &[&str]) -> Result<String> {
     Ok(said)
 }
 
+/// The objects of a manifest.
+fn documents(manifest: &str) -> Result<Vec<Value>> {
+    let texts = manifest.split("---\n").filter(|text| !text.trim().is_empty());
+    texts.map(|text| Ok(serde_saphyr::from_str(text)?)).collect()
+}
+
 /// As `kubectl apply --server-side -f -`.
-async fn apply(client: &Client, manifest: &str) -> Result<()> {
-    for text in manifest.split("\n---").filter(|text| text.contains("kind:")) {
-        let object: serde_json::Value = serde_saphyr::from_str(text)?;
-        let object: DynamicObject = serde_json::from_value(object)?;
+async fn apply(client: &Client, manifest: &[Value]) -> Result<()> {
+    for object in manifest {
+        let object: DynamicObject = serde_json::from_value(object.clone())?;
         let types = object.types.clone().context("a kind")?;
         let (resource, _) = discovery::pinned_kind(client, &types.try_into()?).await?;
         let api: Api<DynamicObject> = match object.namespace() {
@@ -156,6 +166,10 @@ impl Secrets {
     /// Fails when a text holds one of them: as it is, in base64 at any offset, in hexadecimal digits, escaped.
     fn are_not_in(&self, place: &str, text: &str) -> Result<()> {
         for (from, value) in &self.0 {
+            // Cluster API itself puts kubeadm's tokens into its configurations.
+            if place.starts_with("KubeadmConfig ") && from.ends_with("/token-secret") {
+                continue;
+            }
             ensure!(!text.contains(value.as_str()), "{place} holds {from}");
             for skip in 0..3 {
                 let bytes = &value.as_bytes()[skip..];
@@ -210,7 +224,11 @@ async fn objects(client: &Client) -> Result<Vec<(String, String)>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_18_of_a_whole_life_with_theft_and_deletion_no_secret_is_written_anywhere() -> Result<()> {
-    if !all() {
+    if std::env::var_os("LATTICE_ATTACKS").is_none_or(|which| which != "all") {
+        #[expect(clippy::print_stderr, reason = "a check that is left out is said")]
+        {
+            eprintln!("SKIPPED: LATTICE_ATTACKS=all lives the whole life in the sandbox and looks for secrets");
+        }
         return Ok(());
     }
     let mut collector = Collector::start().await?;
@@ -241,10 +259,9 @@ async fn attack_18_of_a_whole_life_with_theft_and_deletion_no_secret_is_written_
     Api::<Secret>::namespaced(child.clone(), SYSTEM).delete(IDENTITY, &DeleteParams::default()).await?;
     sandbox.replace("agent-backend", "KILL").await?;
     event(&parent_api, &uid, "JoinTokenReplay").await?;
-    let manifest = manager(&sandbox, &["enrol", "backend"]).await?;
-    for encoded in manifest.lines().filter_map(|line| line.trim().strip_prefix("token: ")) {
-        secrets.take("enrol", &String::from_utf8(STANDARD.decode(encoded.trim_matches('"'))?)?);
-    }
+    let manifest = documents(&manager(&sandbox, &["enrol", "backend"]).await?)?;
+    let token = manifest.iter().find_map(|object| object["data"]["token"].as_str()).context("a token")?;
+    secrets.take("enrol", &String::from_utf8(STANDARD.decode(token)?)?);
     apply(&child, &manifest).await?;
     let second = until("the new agent", async || Stolen::of(&child).await.ok()).await?;
     sandbox.connected("backend").await?;
