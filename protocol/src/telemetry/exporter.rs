@@ -1,7 +1,7 @@
 //! The way out for finished spans.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +33,20 @@ struct Inner {
     /// Requests that are encoded already; none where spans leave over the tunnel.
     collector: Option<mpsc::Sender<Taken>>,
     counts: Arc<Counts>,
+    /// Streams that take spans over the tunnel.
+    takers: AtomicUsize,
+}
+
+/// Somebody takes spans over the tunnel, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Taker(Exporter);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        if let Some(inner) = &self.0.0 {
+            inner.takers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What became of spans so far.
@@ -54,6 +68,7 @@ impl Exporter {
             resource: resource.into(),
             collector: None,
             counts: Arc::default(),
+            takers: AtomicUsize::default(),
         })))
     }
 
@@ -64,6 +79,7 @@ impl Exporter {
             resource: resource.into(),
             collector: Some(sender),
             counts: Arc::default(),
+            takers: AtomicUsize::default(),
         });
         let exporter = Self(Some(inner));
         task::spawn("telemetry.export", task::Kind::Service, otlp::export(exporter.clone(), collector, requests));
@@ -111,6 +127,14 @@ impl Exporter {
         }
     }
 
+    /// Notes that somebody takes spans from now on.
+    pub(super) fn taker(&self) -> Taker {
+        if let Some(inner) = &self.0 {
+            inner.takers.fetch_add(1, Ordering::Relaxed);
+        }
+        Taker(self.clone())
+    }
+
     /// Waits until a finished span is there; for ever when nothing is recorded.
     pub(super) async fn filled(&self) {
         match &self.0 {
@@ -140,8 +164,11 @@ impl Exporter {
         }
     }
 
+    /// Waits until all spans have left, at most `limit`; not at all when nobody takes them.
     pub(super) async fn drain(&self, limit: Duration) {
-        if let Some(inner) = &self.0 {
+        if let Some(inner) = &self.0
+            && (inner.collector.is_some() || inner.takers.load(Ordering::Relaxed) > 0)
+        {
             inner.buffer.emptied(limit).await;
         }
     }

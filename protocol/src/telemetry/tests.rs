@@ -150,6 +150,22 @@ async fn a_collector_that_is_away_costs_its_spans_only() {
     assert!(started.elapsed() <= FLUSH_AT_MOST, "the end of the process waits at most {FLUSH_AT_MOST:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_end_waits_only_for_spans_that_somebody_takes() {
+    let exporter = Exporter::tunnel(&resource("lattice-agent", "1", &[]));
+    exporter.export(finished("cluster.scale"));
+    let waited = async || {
+        let started = tokio::time::Instant::now();
+        exporter.drain(FLUSH_AT_MOST).await;
+        started.elapsed()
+    };
+    assert_eq!(waited().await, Duration::ZERO, "no session, so nobody will ever take it");
+    let stream = serve(exporter.clone());
+    assert!(waited().await >= FLUSH_AT_MOST, "the stream of a session that is there may still take it");
+    drop(stream);
+    assert_eq!(waited().await, Duration::ZERO);
+}
+
 #[test]
 fn a_full_buffer_drops_the_oldest_and_says_how_many() {
     let exporter = Exporter::tunnel(&resource("lattice-agent", "1", &[]));

@@ -29,7 +29,8 @@ pub const CLUSTER_UID: &str = "lattice.cluster.uid";
 
 /// Serves finished spans as batches, for `Telemetry.Spans` on the agent; ends when the receiver goes.
 pub fn serve(exporter: Exporter) -> impl Stream<Item = Result<SpanBatch, Status>> + Send + 'static {
-    futures::stream::unfold((exporter, None), |(exporter, sent)| async move {
+    let taker = exporter.taker();
+    futures::stream::unfold((exporter, taker, None), |(exporter, taker, sent)| async move {
         // Being asked for the next batch means that the transport took the last one.
         drop(sent);
         exporter.filled().await;
@@ -38,7 +39,7 @@ pub fn serve(exporter: Exporter) -> impl Stream<Item = Result<SpanBatch, Status>
         let taken = exporter.take(BATCH_SPANS);
         exporter.count_sent(taken.spans);
         let batch = SpanBatch { export_trace_service_request: taken.request, dropped: taken.dropped };
-        Some((Ok(batch), (exporter, taken.leaving)))
+        Some((Ok(batch), (exporter, taker, taken.leaving)))
     })
 }
 
