@@ -16,12 +16,13 @@ pub(super) fn selector(selector: &Value, path: &str) -> Vec<FieldError> {
         out.extend(names::label_value(text).into_iter().map(|error| FieldError::invalid_text(at.clone(), text, error)));
     }
     for (index, expression) in json::list(selector, &["matchExpressions"]).iter().enumerate() {
-        expressions(expression, &format!("{path}.matchExpressions[{index}]"), &mut out);
+        requirement(expression, &format!("{path}.matchExpressions[{index}]"), false, &mut out);
     }
     out
 }
 
-fn expressions(expression: &Value, at: &str, out: &mut Vec<FieldError>) {
+/// Checks key, operator and values of a requirement; nodes are also selected by what is greater or less (`numbers`).
+pub(super) fn requirement(expression: &Value, at: &str, numbers: bool, out: &mut Vec<FieldError>) {
     let values = json::list(expression, &["values"]);
     match json::text(expression, &["operator"]) {
         "In" | "NotIn" if values.is_empty() => {
@@ -32,7 +33,12 @@ fn expressions(expression: &Value, at: &str, out: &mut Vec<FieldError>) {
             let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
             out.push(FieldError::forbidden(format!("{at}.values"), detail));
         }
+        "Gt" | "Lt" if numbers && values.len() != 1 => {
+            let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
+            out.push(FieldError::required(format!("{at}.values"), detail));
+        }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        "Gt" | "Lt" if numbers => {}
         other => out.push(FieldError::invalid_text(format!("{at}.operator"), other, "not a valid selector operator")),
     }
     let key = json::text(expression, &["key"]);

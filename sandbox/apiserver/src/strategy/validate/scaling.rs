@@ -77,8 +77,8 @@ pub(super) fn limits(object: &Value, out: &mut Vec<FieldError>) {
     }
 }
 
-/// What quotas count or weigh.
-const QUOTA: [&str; 21] = [
+/// What quotas weigh.
+const WEIGHED: [&str; 12] = [
     "cpu",
     "memory",
     "ephemeral-storage",
@@ -89,19 +89,10 @@ const QUOTA: [&str; 21] = [
     "limits.cpu",
     "limits.memory",
     "limits.ephemeral-storage",
-    "pods",
-    "resourcequotas",
-    "services",
-    "replicationcontrollers",
-    "secrets",
-    "persistentvolumeclaims",
-    "configmaps",
-    "services.nodeports",
-    "services.loadbalancers",
     "storage",
     "hugepages-2Mi",
 ];
-/// Those of them that are counted.
+/// What quotas count.
 const COUNTED: [&str; 9] = [
     "pods",
     "resourcequotas",
@@ -127,7 +118,8 @@ const SCOPES: [&str; 7] = [
 pub(super) fn quota(object: &Value, out: &mut Vec<FieldError>) {
     for (name, amount) in amounts(&object["spec"], "hard") {
         let at = format!("spec.hard[{name}]");
-        if !name.contains('/') && !QUOTA.contains(&name.as_str()) {
+        let known = WEIGHED.contains(&name.as_str()) || COUNTED.contains(&name.as_str());
+        if !name.contains('/') && !known {
             for detail in
                 ["must be a standard resource type or fully qualified", "must be a standard resource for quota"]
             {

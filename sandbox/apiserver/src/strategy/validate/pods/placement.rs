@@ -53,30 +53,7 @@ fn weight(holder: &Value, at: &str, out: &mut Vec<FieldError>) {
 
 fn term(term: &Value, at: &str, out: &mut Vec<FieldError>) {
     for (index, expression) in json::list(term, &["matchExpressions"]).iter().enumerate() {
-        let at = format!("{at}.matchExpressions[{index}]");
-        let values = json::list(expression, &["values"]);
-        match json::text(expression, &["operator"]) {
-            "In" | "NotIn" if values.is_empty() => {
-                let detail = "must be specified when `operator` is 'In' or 'NotIn'";
-                out.push(FieldError::required(format!("{at}.values"), detail));
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                out.push(FieldError::forbidden(format!("{at}.values"), detail));
-            }
-            "Gt" | "Lt" if values.len() != 1 => {
-                let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-                out.push(FieldError::required(format!("{at}.values"), detail));
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            other => {
-                let detail = "not a valid selector operator";
-                out.push(FieldError::invalid_text(format!("{at}.operator"), other, detail));
-            }
-        }
-        let key = json::text(expression, &["key"]);
-        let errors = names::qualified(key).into_iter();
-        out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.key"), key, error)));
+        labels::requirement(expression, &format!("{at}.matchExpressions[{index}]"), true, out);
     }
 }
 
