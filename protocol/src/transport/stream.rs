@@ -166,33 +166,6 @@ impl AsyncWrite for Stream {
         }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut total = 0;
-        for part in parts.iter().filter(|part| !part.is_empty()) {
-            match self.as_mut().poll_write(cx, part) {
-                Poll::Ready(Ok(written)) => {
-                    total += written;
-                    if written < part.len() {
-                        break;
-                    }
-                }
-                // What was taken counts; the next call meets the same obstacle.
-                Poll::Ready(Err(_)) | Poll::Pending if total > 0 => break,
-                other => return other,
-            }
-        }
-        Poll::Ready(Ok(total))
-    }
-
-    /// Over TCP each part would become a frame of its own.
-    fn is_write_vectored(&self) -> bool {
-        matches!(self.carrier, Carrier::Quic { .. })
-    }
-
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_tag(cx, &[]))?;
         match &mut self.carrier {
