@@ -77,10 +77,9 @@ pub async fn race(race: Race<'_>) -> Result<Session, Unreachable> {
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cannot be reached", self.address)?;
         match &self.quic {
-            Some(quic) => write!(f, "; QUIC: {}", Chain(quic)),
-            None => Ok(()),
+            Some(quic) => write!(f, "{} cannot be reached over QUIC ({}), nor over TCP", self.address, Chain(quic)),
+            None => write!(f, "{} cannot be reached over TCP", self.address),
         }
     }
 }

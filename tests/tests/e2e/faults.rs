@@ -4,22 +4,6 @@ use anyhow::Result;
 use lattice_tests::sandbox::{Sandbox, condition};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_cannot_reach_the_parent_is_explained() -> Result<()> {
-    let sandbox = Sandbox::builder().fault("cluster=backend,uplink=down").start().await?;
-    let stuck = sandbox
-        .cluster_until("backend", |object| {
-            object["status"]["phase"] == "Bootstrapping" && condition(object, "AgentConnected")["status"] == "False"
-        })
-        .await?;
-    let agent = condition(&stuck, "AgentConnected");
-    let message = agent["message"].as_str().unwrap_or_default();
-    assert!(agent["lastTransitionTime"].is_string() && message.contains("check"), "{agent}");
-    sandbox.fault(&["clear"]).await?;
-    sandbox.phase("backend", "Ready").await?;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_component_held_back_stops_only_what_needs_it() -> Result<()> {
     let fault = "cluster=backend,kind=DaemonSet,name=ztunnel,ready=3";
     let sandbox = Sandbox::builder().fault(fault).start().await?;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod deletion;
+mod explained;
 mod faults;
 mod fleet;
 mod made;
