@@ -14,6 +14,8 @@ mod flood;
 mod flow;
 #[path = "tunnel/handshake.rs"]
 mod handshake;
+#[path = "tunnel/small.rs"]
+mod small;
 
 use anyhow::Result;
 

@@ -23,7 +23,7 @@ use lattice_apiserver::{ApiServer, Serving};
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{self, Credentials, ServerCertificate};
 use lattice_protocol::token::TokenHash;
-use lattice_protocol::transport::{Priority, Session, Tag, quic};
+use lattice_protocol::transport::{Priority, Session, Stream, Tag, quic};
 use lattice_tests::pki::Pki;
 use lattice_tests::tunnel::{Parent, https_stream, serve, serve_with};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -31,13 +31,13 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use crate::figure;
+use crate::{figure, small};
 
 const BULK: usize = 256 << 20;
 const CHUNK: usize = 64 << 10;
-const ROUNDS: usize = 3;
-const SMALL: usize = 3000;
-const TOKEN: &str = "bench";
+pub(crate) const ROUNDS: usize = 3;
+pub(crate) const SMALL: usize = 3000;
+pub(crate) const TOKEN: &str = "bench";
 
 /// An API with one long and one short answer.
 async fn answer(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
@@ -91,16 +91,16 @@ async fn direct() -> Result<(SocketAddr, String)> {
     Ok((address, certificate.pem()))
 }
 
-type Client = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+pub(crate) type Client = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
-async fn client(to: SocketAddr, ca: &str) -> Result<Client> {
+pub(crate) async fn client(to: SocketAddr, ca: &str) -> Result<Client> {
     let io = https_stream(to, ca).await?;
     let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     drop(task::spawn("bench.client", Kind::Request, async move { drop(connection.await) }));
     Ok(client)
 }
 
-async fn get(client: &mut Client, path: &str, token: &str) -> Result<usize> {
+pub(crate) async fn get(client: &mut Client, path: &str, token: &str) -> Result<usize> {
     client.ready().await?;
     let request = Request::get(path).header("host", "api").header("authorization", format!("Bearer {token}"));
     let response = client.send_request(request.body(Full::default())?).await?;
@@ -146,30 +146,36 @@ async fn bulk_over_stream(manager: &Session) -> Result<f64> {
     Ok(mib_per_second(bytes, began.elapsed()))
 }
 
-/// Writes as many bytes on every stream that it is asked for.
-async fn write_bulk(agent: Session) {
+/// Answers each stream of a bare session by its tag: with much, or with little when the question has come.
+async fn answer_bare(agent: Session) {
     while let Ok(accepted) = agent.accept().await {
-        let Ok((_, mut out)) = accepted.tagged().await else { return };
-        let chunk = vec![7_u8; CHUNK];
-        for _ in 0..BULK / CHUNK {
-            if out.write_all(&chunk).await.is_err() {
-                return;
-            }
+        match accepted.tagged().await {
+            Ok((Tag::Http, out)) => write_bulk(out).await,
+            Ok((_, asked)) => drop(task::spawn("bench.answer", Kind::Request, small::answer_stream(asked))),
+            Err(_) => return,
         }
-        let _ = out.shutdown().await;
     }
 }
 
+async fn write_bulk(mut out: Stream) {
+    let chunk = vec![7_u8; CHUNK];
+    for _ in 0..BULK / CHUNK {
+        if out.write_all(&chunk).await.is_err() {
+            return;
+        }
+    }
+    let _ = out.shutdown().await;
+}
+
 /// Median and 99th percentile of small requests, microseconds.
-async fn small(client: &mut Client, path: &str, token: &str) -> Result<(f64, f64)> {
+async fn one_by_one(client: &mut Client, path: &str, token: &str) -> Result<(f64, f64)> {
     let mut took = Vec::with_capacity(SMALL);
     for _ in 0..SMALL {
         let began = Instant::now();
         get(client, path, token).await?;
         took.push(began.elapsed());
     }
-    took.sort_unstable();
-    Ok((took[SMALL / 2].as_secs_f64() * 1e6, took[SMALL * 99 / 100].as_secs_f64() * 1e6))
+    Ok(small::percentiles(took))
 }
 
 /// The manager's end of a bare QUIC session with the tunnel's settings; the other one writes.
@@ -183,7 +189,7 @@ async fn bare() -> Result<(Session, [quinn::Endpoint; 2])> {
         async move {
             let dialler = quic::dialler(SocketAddr::from(([0, 0, 0, 0], 0)))?;
             let session = quic::dial(&dialler, quic::client_config(pki.client)?, address).await?;
-            drop(task::spawn("bench.write", Kind::Request, write_bulk(session)));
+            drop(task::spawn("bench.write", Kind::Request, answer_bare(session)));
             Ok(dialler)
         }
         .boxed()
@@ -194,7 +200,7 @@ async fn bare() -> Result<(Session, [quinn::Endpoint; 2])> {
 }
 
 /// Sets one party up on a thread and a runtime of its own, as agents, APIs and clients have; it goes on from there.
-async fn party<T: Send + 'static>(
+pub(crate) async fn party<T: Send + 'static>(
     set_up: impl FnOnce() -> BoxFuture<'static, Result<T>> + Send + 'static,
 ) -> Result<T> {
     let (tell, told) = tokio::sync::oneshot::channel();
@@ -218,7 +224,7 @@ struct Seen {
 }
 
 /// Where a server is, and whom to trust there.
-type Place = (SocketAddr, String);
+pub(crate) type Place = (SocketAddr, String);
 
 async fn look(proxy: Place, prefix: String, direct: Place) -> Result<Seen> {
     let mut through = client(proxy.0, &proxy.1).await?;
@@ -226,8 +232,8 @@ async fn look(proxy: Place, prefix: String, direct: Place) -> Result<Seen> {
     Ok(Seen {
         proxied_bulk: bulk_over(&mut through, &format!("{prefix}/bulk")).await?,
         direct_bulk: bulk_over(&mut directly, "/bulk").await?,
-        direct_get: small(&mut directly, "/version", TOKEN).await?,
-        proxied_get: small(&mut through, &format!("{prefix}/version"), TOKEN).await?,
+        direct_get: one_by_one(&mut directly, "/version", TOKEN).await?,
+        proxied_get: one_by_one(&mut through, &format!("{prefix}/version"), TOKEN).await?,
     })
 }
 
@@ -288,8 +294,8 @@ async fn object(parent: &Parent) -> Result<()> {
         let look = async move {
             let mut directly = client(direct.0, &direct.1).await?;
             let mut proxied = client(proxy.0, &proxy.1).await?;
-            let direct = small(&mut directly, path, &token).await?;
-            Ok((small(&mut proxied, &through, TOKEN).await?, direct))
+            let direct = one_by_one(&mut directly, path, &token).await?;
+            Ok((one_by_one(&mut proxied, &through, TOKEN).await?, direct))
         };
         let (through, direct) = party(move || look.boxed()).await?;
         proxied.push(through.0);
@@ -306,7 +312,7 @@ fn most(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(0.0, f64::max)
 }
 
-fn least(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn least(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(f64::INFINITY, f64::min)
 }
 
@@ -328,7 +334,7 @@ pub(crate) async fn run() -> Result<()> {
     .await?;
     parent.connected(1).await?;
     let session = parent.gateway.session(&"0b6c2d1e-9f00-4c8e-8a77-000000000001".parse()?).context("a session")?;
-    let straight = party(|| direct().boxed()).await?;
+    let direct_place = party(|| direct().boxed()).await?;
     let (manager, _endpoints) = bare().await?;
 
     let (mut seen, mut quinn, mut tunnel) = (Vec::new(), Vec::new(), Vec::new());
@@ -339,7 +345,7 @@ pub(crate) async fn run() -> Result<()> {
         let bytes = drain(session.open_http(request).await?.into_body()).await?;
         tunnel.push(mib_per_second(bytes, began.elapsed()));
         let (proxy, prefix) = ((parent.gateway.proxy_addr(), parent.gateway.ca_pem()), prefix.clone());
-        let straight = straight.clone();
+        let straight = direct_place.clone();
         seen.push(party(move || look(proxy, prefix, straight).boxed()).await?);
     }
     let quinn = most(quinn);
@@ -361,5 +367,11 @@ pub(crate) async fn run() -> Result<()> {
     figure("proxy_get_p50", proxied, "us");
     figure("proxy_get_p99", least(seen.iter().map(|seen| seen.proxied_get.1)), "us");
     figure("proxy_get_p50_vs_tls", proxied / straight, "ratio");
+    let bare_get = small::over_bare_streams(&manager).await?;
+    figure("quinn_get_p50", bare_get.0, "us");
+    figure("quinn_get_p99", bare_get.1, "us");
+    figure("proxy_get_p50_vs_quinn", proxied / bare_get.0, "ratio");
+    let proxy = (parent.gateway.proxy_addr(), parent.gateway.ca_pem());
+    small::at_once(&proxy, &format!("{prefix}/version"), &direct_place, &manager).await?;
     object(&parent).await
 }
