@@ -18,6 +18,7 @@ mod slot;
 mod stream;
 pub mod tcp;
 mod upgrade;
+mod window;
 
 pub use self::exchange::{ExchangeBody, http_exchange, serve_exchange};
 pub use self::grpc::{Incoming, IncomingSender, Peer, PeerInfo, grpc_channel};

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
+use super::window::Liftable;
 use super::{Error, Net, Session};
 use crate::limits::{
     HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SOCKET_BUFFER_BYTES, STREAMS_INITIAL, STREAMS_MAX,
@@ -48,7 +49,8 @@ pub fn transport_config() -> Arc<TransportConfig> {
         .max_idle_timeout(Some(idle))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES);
+        .send_window(SEND_WINDOW_BYTES)
+        .congestion_controller_factory(Arc::new(Liftable::default()));
     Arc::new(config)
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::mux::{FAREWELL, Mux};
 use super::stream::OpenStream;
-use super::{Error, Priority, Stream, Tag, Transport};
+use super::{Error, Priority, Stream, Tag, Transport, window};
 use crate::limits::{SILENCE_LOOK_EVERY, SILENCE_MAX, STREAM_OPEN_TIMEOUT, STREAMS_INITIAL, STREAMS_MAX};
 use crate::tls::Identity;
 
@@ -183,7 +183,10 @@ impl Session {
     /// Closes the session at once. Open streams of both sides fail.
     pub fn close(&self, code: CloseCode, reason: &str) {
         match &self.0.carrier {
-            Carrier::Quic(connection) => connection.close(VarInt::from_u32(code.number()), reason.as_bytes()),
+            Carrier::Quic(connection) => {
+                window::lift(connection);
+                connection.close(VarInt::from_u32(code.number()), reason.as_bytes());
+            }
             Carrier::Tcp { mux, .. } => mux.close(code, reason),
         }
     }

@@ -96,7 +96,8 @@ fn a_partition_is_noticed_by_both_and_work_goes_on_after_it() -> Result<()> {
 #[test]
 fn what_gets_through_one_way_only_is_noticed_by_both() -> Result<()> {
     for (from_host, to_host) in [(MANAGER, AGENT), (AGENT, MANAGER)] {
-        seeds(20, 1, |seed| {
+        // With seed 21 the manager's window is full when it closes: its last words must go out all the same.
+        seeds(20, 2, |seed| {
             let mut scene = Scene::new(seed, Weather::default(), 20)?;
             scene.connected()?;
             scene.pass(5 * SECOND)?;
