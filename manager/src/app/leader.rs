@@ -37,8 +37,11 @@ const TUNNEL_EVENTS_MAX: usize = 1_024;
 const COUNT_PERIOD: Duration = Duration::from_secs(5);
 /// How often the proxy's published address is compared with what it is.
 const PUBLISH_PERIOD: Duration = Duration::from_secs(30);
-/// Pause before listeners that could not be opened are tried again.
-const LISTEN_RETRY: Duration = Duration::from_secs(2);
+/// Pause before listeners that could not be opened are tried again. A role that ended a moment ago may still hold them, until
+/// its last connections have faded out.
+const LISTEN_RETRY: Duration = Duration::from_millis(250);
+/// How often it is told that they cannot be opened.
+const LISTEN_TOLD_EVERY: u32 = 40;
 
 /// What outlives a role.
 #[derive(Clone)]
@@ -186,7 +189,7 @@ async fn open_gateway(
     events: mpsc::Sender<gateway::TunnelEvent>,
     stop: &CancellationToken,
 ) -> Option<Gateway> {
-    loop {
+    for attempt in 0_u32.. {
         let config = GatewayConfig {
             gateway_listen: parts.args.gateway_listen,
             bootstrap_listen: parts.args.bootstrap_listen,
@@ -213,9 +216,10 @@ async fn open_gateway(
         };
         match opened {
             Ok(gateway) => return Some(gateway),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the listeners could not be opened");
+            Err(error) if attempt % LISTEN_TOLD_EVERY == 0 => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the listeners could not be opened yet");
             }
+            Err(_) => {}
         }
         tokio::select! {
             biased;
@@ -223,6 +227,7 @@ async fn open_gateway(
             () = tokio::time::sleep(LISTEN_RETRY) => {}
         }
     }
+    None
 }
 
 /// Keeps it published where people reach the proxy, also after its CA has changed.
