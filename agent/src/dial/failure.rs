@@ -29,11 +29,11 @@ impl std::fmt::Display for Failure {
 }
 
 /// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = words(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
+        let next = words(error);
         if !text.ends_with(&next) {
             text.push_str(": ");
             text.push_str(&next);
@@ -41,6 +41,24 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// What one error says. Of an answer of the cluster's API that is the server's message: the client library would add the
+/// whole answer as it is seen by a programmer.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+    match boxed.or_else(|| error.downcast_ref::<kube::Error>()) {
+        Some(kube::Error::Api(status)) => answered(status),
+        Some(kube::Error::Service(source)) => source.to_string(),
+        // It comes as the cause of the error that holds it.
+        _ => {
+            error.downcast_ref::<Box<kube::core::Status>>().map_or_else(|| error.to_string(), |status| answered(status))
+        }
+    }
+}
+
+fn answered(status: &kube::core::Status) -> String {
+    if status.message.is_empty() { format!("the API server answered {}", status.code) } else { status.message.clone() }
 }
 
 /// Whether the parent refused our certificate, as against us refusing the parent's. Both transports report the TLS alert
@@ -66,6 +84,18 @@ pub(super) fn is_refused_certificate(why: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_the_clusters_api_is_told_in_the_servers_words_once() {
+        let status = kube::core::Status::failure("pods \"a\" is forbidden", "Forbidden").with_code(403).boxed();
+        let error =
+            crate::apply::Error::Api { what: "apply Pod a".to_owned(), source: Box::new(kube::Error::Api(status)) };
+        assert_eq!(chain(&error), "apply Pod a: pods \"a\" is forbidden");
+        let silent = kube::Error::Api(kube::core::Status::default().with_code(502).boxed());
+        assert_eq!(chain(&silent), "the API server answered 502");
+        let unreachable = kube::Error::Service(std::io::Error::other("nobody there").into());
+        assert_eq!(chain(&unreachable), "nobody there");
+    }
 
     #[test]
     fn the_parents_verdict_is_told_from_our_own() {

@@ -80,7 +80,7 @@ async fn through(
     if let Ways::Both(head_start) = ways {
         tokio::time::sleep(head_start).await;
     }
-    let words = |why: &dyn std::error::Error| format!("{to} through {proxy}: {}", chain(why));
+    let words = |why: &(dyn std::error::Error + 'static)| format!("{to} through {proxy}: {}", chain(why));
     in_time(to, async {
         let stream = proxy.connect(to.host(), to.port()).await.map_err(|error| words(&error))?;
         let address = stream.peer_addr().map_err(|error| words(&error))?;
