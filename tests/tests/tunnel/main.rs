@@ -11,6 +11,7 @@ mod namespaces;
 mod outage;
 mod pair;
 mod people;
+mod proxied;
 mod streams;
 mod versions;
 mod virtual_time;

@@ -105,7 +105,7 @@ async fn inside() -> Result<()> {
             return Ok(());
         }
     };
-    let site = Site { manager: MANAGER.parse::<IpAddr>()?, agent_prefix: net.agent.prefix.clone() };
+    let site = Site { manager: MANAGER.parse::<IpAddr>()?, agent_prefix: net.agent.prefix.clone(), name: None };
     let mut pair = Pair::start(site, &[]).await?;
     let tunnel = pair.gateway().port();
     let udp = "ipproto udp";

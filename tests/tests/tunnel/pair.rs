@@ -45,12 +45,23 @@ pub(crate) struct Site {
     pub(crate) manager: IpAddr,
     /// Goes before the agent's command line, for example `nsenter`.
     pub(crate) agent_prefix: Vec<String>,
+    /// The name that agents know the manager by; none: its address.
+    pub(crate) name: Option<&'static str>,
 }
 
 impl Site {
     /// Both on this machine's loopback.
     pub(crate) fn here() -> Self {
-        Self { manager: IpAddr::from([127, 0, 0, 1]), agent_prefix: Vec::new() }
+        Self { manager: IpAddr::from([127, 0, 0, 1]), agent_prefix: Vec::new(), name: None }
+    }
+
+    /// Both here, but agents know the manager by a name.
+    pub(crate) fn named(name: &'static str) -> Self {
+        Self { name: Some(name), ..Self::here() }
+    }
+
+    fn host(&self) -> String {
+        self.name.map_or_else(|| self.manager.to_string(), str::to_owned)
     }
 }
 
@@ -161,8 +172,8 @@ impl Pair {
         command
             .args(&line[1..])
             .args(["run", "--cluster", CLUSTER, "--cluster-uid", UID, "--trust-domain", "lattice.local"])
-            .args(["--endpoint", &self.gateway().to_string()])
-            .args(["--bootstrap-url", &format!("https://{}", SocketAddr::new(self.site.manager, self.ports[1]))])
+            .args(["--endpoint", &format!("{}:{}", self.site.host(), self.ports[0])])
+            .args(["--bootstrap-url", &format!("https://{}:{}", self.site.host(), self.ports[1])])
             .args(["--ca-pin", &pin.to_string(), "--health-port", "0", "--node-name", "node-1"])
             .args(["--kubernetes-host", &self.site.manager.to_string()])
             .args(["--kubernetes-port", &self.child_port.to_string()])
@@ -180,6 +191,11 @@ impl Pair {
     /// The tunnel's port.
     pub(crate) fn gateway(&self) -> SocketAddr {
         SocketAddr::new(self.site.manager, self.ports[0])
+    }
+
+    /// The ports that an agent needs: the tunnel's, and the one where it enrols.
+    pub(crate) fn parents_ports(&self) -> [u16; 2] {
+        [self.ports[0], self.ports[1]]
     }
 
     /// What a daemon has said: `manager` or `agent`.
@@ -296,7 +312,7 @@ fn spawn_manager(folder: &Path, site: &Site, ports: [u16; 4], env: &[(&str, &str
     let at = |port: u16| SocketAddr::new(site.manager, port).to_string();
     Command::new(binaries()?.join("lattice-manager"))
         .arg("run")
-        .args(["--external-address", &site.manager.to_string(), "--metrics-listen", &format!("127.0.0.1:{}", ports[3])])
+        .args(["--external-address", &site.host(), "--metrics-listen", &format!("127.0.0.1:{}", ports[3])])
         .args(["--holder", "pair", "--trust-domain", "lattice.local"])
         .args(["--gateway-listen", &at(ports[0]), "--bootstrap-listen", &at(ports[1]), "--proxy-listen", &at(ports[2])])
         .arg("--kubeconfig")
