@@ -33,6 +33,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use crate::cluster::make_namespace;
+
 /// Longest wait of a harness for its own parts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -73,7 +75,7 @@ impl Parent {
     pub async fn start() -> Result<Self> {
         tls::install_provider();
         let server = ApiServer::new(lattice_apiserver::Config::default())?;
-        make_namespace(&server).await?;
+        make_namespace(&server.client()).await?;
         let mut config = config()?;
         let gateway = open(&config, &server).await?;
         config.gateway_listen = gateway.gateway_addr();
@@ -156,13 +158,6 @@ impl Parent {
         }
         Ok(())
     }
-}
-
-async fn make_namespace(server: &Arc<ApiServer>) -> Result<()> {
-    let namespace = serde_json::from_value(serde_json::json!({"metadata": {"name": "lattice-system"}}))?;
-    let api = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(server.client());
-    api.create(&kube::api::PostParams::default(), &namespace).await?;
-    Ok(())
 }
 
 /// Opens a gateway over the parent's API whose tunnel listens in any network; the other ports are free ones of loopback.

@@ -11,9 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use lattice_apiserver::{ApiServer, Clock, Config};
@@ -22,6 +21,7 @@ use lattice_manager::store::identity::let_in;
 use lattice_manager::store::vault::KubeVault;
 use lattice_protocol::clock;
 use lattice_protocol::token::JoinToken;
+use lattice_tests::cluster::make_parent;
 use lattice_tests::sandbox::{binaries, lattice_clusters};
 use lattice_tests::tunnel::{Enrolled, Way};
 use serde_json::{Value, json};
@@ -348,15 +348,7 @@ impl Running {
     ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("kubeconfig"), kubeconfig)?;
-        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for crd in lattice_manager::api::crds() {
-            crds.create(&PostParams::default(), &crd).await?;
-        }
-        let namespaces = Api::<Namespace>::all(client.clone());
-        if namespaces.get_opt("lattice-system").await?.is_none() {
-            let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "lattice-system"}}))?;
-            namespaces.create(&PostParams::default(), &namespace).await?;
-        }
+        make_parent(&client).await?;
         let ports = [free_port()?, free_port()?, free_port()?];
         let manager = Mutex::new(spawn(folder.path(), ports, &args, 0)?);
         let args = std::sync::Mutex::new(args);

@@ -11,9 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Event, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Event, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -25,6 +24,7 @@ use lattice_protocol::clock;
 use lattice_protocol::ids::{ClusterName, ClusterUid};
 use lattice_protocol::task::{self, Kind};
 use lattice_protocol::tls::{CaBundle, CaPin};
+use lattice_tests::cluster::{make_namespace, make_parent};
 use lattice_tests::sandbox::binaries;
 use serde_json::json;
 use tokio::process::{Child, Command};
@@ -90,15 +90,8 @@ impl Pair {
         let child_serving = child.serve(SocketAddr::new(site.manager, 0)).await?;
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("kubeconfig"), parent.kubeconfig(&parent_serving.addr())?)?;
-        let client = parent.client();
-        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for crd in lattice_manager::api::crds() {
-            crds.create(&PostParams::default(), &crd).await?;
-        }
-        for server in [&parent, &child] {
-            let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "lattice-system"}}))?;
-            Api::<Namespace>::all(server.client()).create(&PostParams::default(), &namespace).await?;
-        }
+        make_parent(&parent.client()).await?;
+        make_namespace(&child.client()).await?;
         let ports = [free_port(&site)?, free_port(&site)?, free_port(&site)?, free_port(&site)?];
         let manager = spawn_manager(folder.path(), &site, ports, manager_env)?;
         let child_port = child_serving.addr().port();

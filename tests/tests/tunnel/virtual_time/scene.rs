@@ -10,7 +10,7 @@ use clap::Parser as _;
 use futures::StreamExt;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, PostParams, WatchEvent, WatchParams};
 use lattice_agent::app;
 use lattice_agent::backoff::Draws;
@@ -74,8 +74,7 @@ async fn prepare() -> Result<(Arc<ApiServer>, Arc<ApiServer>, Enrolled)> {
     let ca = parent.gateway.ca_pem();
     parent.gateway.shutdown().await;
     let child = ApiServer::new(lattice_apiserver::Config::default())?;
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "lattice-system"}}))?;
-    Api::<Namespace>::all(child.client()).create(&PostParams::default(), &namespace).await?;
+    lattice_tests::cluster::make_namespace(&child.client()).await?;
     let secret: Secret = serde_json::from_value(json!({
         "metadata": {"name": "lattice-agent-identity", "namespace": "lattice-system"},
     }))?;
