@@ -56,7 +56,7 @@ fn merge(
         } else if let Some(field) = key.strip_prefix(ORDER) {
             let list_key = node.fields.get(field).and_then(|field| field.strategic.key.as_deref());
             if !patch.contains_key(field) {
-                reorder(&mut out, field, value, list_key);
+                reorder(&mut out, old, field, value, list_key);
             }
         } else if value.is_null() {
             out.shift_remove(key);
@@ -66,7 +66,7 @@ fn merge(
         }
         if let Some(order) = patch.get(&format!("{ORDER}{key}")) {
             let list_key = node.fields.get(key).and_then(|field| field.strategic.key.as_deref());
-            reorder(&mut out, key, order, list_key);
+            reorder(&mut out, old, key, order, list_key);
         }
     }
     Ok(out)
@@ -100,43 +100,67 @@ fn lists(node: &Node, old: &[Value], new: &[Value], strategy: &Strategic) -> Res
         return Ok(plain(new));
     }
     let Some(key) = &strategy.key else {
-        let fresh = new.iter().filter(|item| !old.iter().any(|known| json::same(known, item))).cloned();
-        return Ok(fresh.chain(old.iter().cloned()).collect());
+        let named = |item: &Value| new.iter().any(|known| json::same(known, item));
+        let mut patched: Vec<Value> = Vec::new();
+        for item in new {
+            if !patched.contains(item) {
+                patched.push(item.clone());
+            }
+        }
+        let kept = old.iter().filter(|item| !named(item)).cloned().collect();
+        return Ok(in_order(kept, patched, old, None));
     };
     let items = node.items.as_ref().map_or_else(|| any(), |items| items.node());
     let mut kept = old.to_vec();
-    let mut fresh = Vec::new();
+    let mut patched: Vec<Value> = Vec::new();
     for item in new {
         let id = item
             .get(key)
             .ok_or_else(|| format!("map: {} does not contain declared merge key: {key}", go::print(item)))?;
         let same = |known: &Value| known.get(key).is_some_and(|known| json::same(known, id));
-        match directive(item).as_deref() {
-            Some("delete") => kept.retain(|known| !same(known)),
-            _ => {
-                let empty = Map::new();
-                let patch = item.as_object().unwrap_or(&empty);
-                match kept.iter_mut().find(|known| same(known)) {
-                    Some(known) => {
-                        let old = known.as_object().unwrap_or(&empty);
-                        *known = Value::Object(merge(items, old, patch, &Strategic::default())?);
-                    }
-                    None => fresh.push(Value::Object(merge(items, &empty, patch, &Strategic::default())?)),
-                }
-            }
+        if directive(item).as_deref() == Some("delete") {
+            kept.retain(|known| !same(known));
+            patched.retain(|known| !same(known));
+            continue;
+        }
+        let empty = Map::new();
+        let patch = item.as_object().unwrap_or(&empty);
+        let again = patched.iter().position(same);
+        let known = match again {
+            Some(at) => Some(patched[at].clone()),
+            None => kept.iter().find(|known| same(known)).cloned(),
+        };
+        kept.retain(|known| !same(known));
+        let known = known.as_ref().and_then(Value::as_object).unwrap_or(&empty);
+        let merged = Value::Object(merge(items, known, patch, &Strategic::default())?);
+        match again {
+            Some(at) => patched[at] = merged,
+            None => patched.push(merged),
         }
     }
-    // The order of the patch decides for its items; those it does not name keep their places after new ones.
-    fresh.extend(kept);
-    Ok(in_patch_order(fresh, new, key))
+    Ok(in_order(kept, patched, old, Some(key)))
 }
 
-fn in_patch_order(items: Vec<Value>, patch: &[Value], key: &str) -> Vec<Value> {
-    let rank = |item: &Value| patch.iter().position(|p| p.get(key).is_some_and(|id| item.get(key) == Some(id)));
-    let mut ranked: Vec<Value> = items.iter().filter(|item| rank(item).is_some()).cloned().collect();
-    ranked.sort_by_key(|item| rank(item));
-    let mut ranked = ranked.into_iter();
-    items.into_iter().map(|item| if rank(&item).is_some() { ranked.next().unwrap_or(item) } else { item }).collect()
+/// Puts what a patch does not name among what it names: an item stays before those that came after it.
+fn in_order(kept: Vec<Value>, patched: Vec<Value>, old: &[Value], key: Option<&str>) -> Vec<Value> {
+    let place = |item: &Value| old.iter().position(|known| json::same(&id_of(known, key), &id_of(item, key)));
+    let mut out = Vec::with_capacity(kept.len() + patched.len());
+    let (mut kept, mut patched) = (kept.into_iter().peekable(), patched.into_iter().peekable());
+    while let (Some(left), Some(right)) = (kept.peek(), patched.peek()) {
+        let first = place(left).zip(place(right)).is_some_and(|(left, right)| left < right);
+        out.extend(if first { kept.next() } else { patched.next() });
+    }
+    out.extend(kept);
+    out.extend(patched);
+    out
+}
+
+/// Returns what tells an item of a list from others.
+fn id_of(item: &Value, key: Option<&str>) -> Value {
+    match key {
+        Some(key) => item.get(key).cloned().unwrap_or_default(),
+        None => item.clone(),
+    }
 }
 
 fn delete_from(out: &mut Map<String, Value>, field: &str, gone: &Value) {
@@ -148,23 +172,14 @@ fn delete_from(out: &mut Map<String, Value>, field: &str, gone: &Value) {
     }
 }
 
-/// Brings the items that an order names into that order; others stay before the next named one.
-fn reorder(out: &mut Map<String, Value>, field: &str, order: &Value, key: Option<&str>) {
+/// Brings the items that an order names into that order; others stay before those that came after them.
+fn reorder(out: &mut Map<String, Value>, old: &Map<String, Value>, field: &str, order: &Value, key: Option<&str>) {
     let Some(Value::Array(items)) = out.get_mut(field) else { return };
     let order = order.as_array().map_or(&[][..], Vec::as_slice);
-    let id = |value: &Value| match key {
-        Some(key) => value.get(key).cloned().unwrap_or_default(),
-        None => value.clone(),
-    };
-    let rank = |item: &Value| order.iter().position(|wanted| json::same(&id(wanted), &id(item)));
-    let mut named: Vec<Value> = items.iter().filter(|item| rank(item).is_some()).cloned().collect();
+    let old = old.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let rank = |item: &Value| order.iter().position(|wanted| json::same(&id_of(wanted, key), &id_of(item, key)));
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        std::mem::take(items).into_iter().partition(|item| rank(item).is_some());
     named.sort_by_key(|item| rank(item));
-    let mut named = named.into_iter();
-    for item in items.iter_mut() {
-        if rank(item).is_some()
-            && let Some(next) = named.next()
-        {
-            *item = next;
-        }
-    }
+    *items = in_order(others, named, old, key);
 }
