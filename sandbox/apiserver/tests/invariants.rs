@@ -96,11 +96,16 @@ mod invariants {
         let api: Api<ConfigMap> = Api::default_namespaced(server.client());
         let begin = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
         let mut last = begin.parse::<u64>().unwrap();
+        let mut known: BTreeMap<String, ConfigMap> = BTreeMap::new();
         for write in &sequence {
             let Ok(Some(made)) = perform(&api, write).await else { continue };
             let stored = api.get(&made.name_any()).await.unwrap();
             prop_assert_eq!(&stored, &made, "what is answered is what is stored");
             let revision = made.resource_version().unwrap().parse::<u64>().unwrap();
+            if known.get(&made.name_any()) != Some(&made) {
+                prop_assert!(revision > last, "each change has a larger revision than all before");
+            }
+            known.insert(made.name_any(), made.clone());
             last = last.max(revision);
             if let Write::Apply(_, manager, keys) = write {
                 let mut applied: Vec<String> = keys.iter().map(|key| format!("k{key}")).collect();
