@@ -20,6 +20,9 @@ use crate::store::Stored;
 pub(crate) const STORAGE: &str = "apiextensions.k8s.io/customresourcedefinitions";
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
+/// What a definition says while it is installed and after.
+const INITIAL: &str = "the initial names have been accepted";
+
 /// Prepares a new definition: its status begins with the version that is stored.
 pub(crate) fn prepare_create(object: &mut Value) {
     let versions = json::list(object, &["spec", "versions"]);
@@ -53,6 +56,13 @@ pub(crate) fn mark(object: &mut Value) {
     json::set(object, &["metadata", "finalizers"], Value::Array(list));
 }
 
+/// Says that a definition is marked for deletion, and that its objects go next.
+pub(crate) fn going(object: &mut Value, now: &str) {
+    let reason = "InstanceDeletionPending";
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    condition(object, "Terminating", "True", reason, message, now);
+}
+
 impl Core {
     /// Looks after what follows from a write.
     pub(crate) fn after_write(&self, resource: &Resource, stored: &Stored) {
@@ -78,9 +88,20 @@ impl Core {
         let mut definitions = self.definitions();
         definitions.sort_by_key(|(stored, _)| stored.revision);
         let mut accepted: Vec<Value> = Vec::new();
-        for (stored, definition) in definitions {
+        for (mut stored, mut definition) in definitions {
             let mut new = definition.clone();
             names(&mut new, &accepted, &now);
+            if is_established(&new) && !is_established(&definition) {
+                // Names are accepted first; the kind is served a moment later.
+                let mut first = new.clone();
+                condition(&mut first, "Established", "False", "Installing", INITIAL, &now);
+                own(&definition, &mut first, &now);
+                if let Ok(next) = self.store.replace(STORAGE, &stored, first.clone()) {
+                    new = first.clone();
+                    condition(&mut new, "Established", "True", "InitialNamesAccepted", INITIAL, &now);
+                    (stored, definition) = (next, first);
+                }
+            }
             if meta::is_deleting(&new) {
                 condition(
                     &mut new,
@@ -244,8 +265,7 @@ fn names(definition: &mut Value, others: &[Value], now: &str) {
         }
         None => {
             condition(definition, "NamesAccepted", "True", "NoConflicts", "no conflicts found", now);
-            let message = "the initial names have been accepted";
-            condition(definition, "Established", "True", "InitialNamesAccepted", message, now);
+            condition(definition, "Established", "True", "InitialNamesAccepted", INITIAL, now);
         }
     }
 }

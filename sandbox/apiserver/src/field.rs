@@ -67,6 +67,7 @@ pub(crate) fn quote(value: &Value) -> String {
     match value {
         Value::String(text) => go_quote(text),
         Value::Null => "null".to_owned(),
+        Value::Number(number) if number.is_f64() => go::float(number.as_f64().unwrap_or_default()),
         other => json::escaped(other),
     }
 }

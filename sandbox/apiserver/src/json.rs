@@ -3,7 +3,7 @@
 mod parse;
 mod yaml;
 
-pub(crate) use parse::{Parsed, parse};
+pub(crate) use parse::{Parsed, parse, whole};
 use serde_json::{Map, Value};
 pub(crate) use yaml::{ERRORS as YAML_ERRORS, parse as parse_yaml};
 

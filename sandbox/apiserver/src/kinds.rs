@@ -118,6 +118,11 @@ impl Resource {
         self.verbs.iter().any(|known| known == verb)
     }
 
+    /// Tells whether nothing but one verb can be done to a kind.
+    pub(crate) fn verbs_are_only(&self, verb: &str) -> bool {
+        self.verbs.iter().all(|known| known == verb)
+    }
+
     /// Tells whether writes through the main path leave status alone.
     pub(crate) fn splits_status(&self) -> bool {
         self.subresource("status").is_some()

@@ -126,7 +126,7 @@ type NameRule = fn(&str) -> Vec<String>;
 fn name_rule(resource: &Resource) -> NameRule {
     match (resource.group.as_str(), resource.plural.as_str()) {
         _ if resource.is_custom() => names::subdomain,
-        ("", "namespaces" | "services") => names::label,
+        ("", "namespaces" | "services") | ("apps", "statefulsets") => names::label,
         ("rbac.authorization.k8s.io", _) | ("" | "events.k8s.io", "events") => names::path_segment,
         _ => names::subdomain,
     }

@@ -161,7 +161,7 @@ pub(crate) fn label_value(text: &str) -> Vec<String> {
 pub(crate) fn config_key(text: &str) -> Vec<String> {
     let mut out = Vec::new();
     if text.len() > 253 {
-        out.push("must be no more than 253 bytes".to_owned());
+        out.push("must be no more than 253 characters".to_owned());
     }
     if !matches_config_key(text) {
         out.push(format!(

@@ -139,8 +139,7 @@ impl WriteOptions {
 }
 
 fn dry_run(values: &[String], errors: &mut Vec<FieldError>) -> bool {
-    let values: Vec<&String> = values.iter().filter(|value| !value.is_empty()).collect();
-    if values.iter().any(|value| *value != "All") {
+    if values.iter().any(|value| value != "All") {
         let shown = json::compact(&Value::from(values.iter().map(|v| Value::from(v.as_str())).collect::<Vec<_>>()));
         errors.push(FieldError::not_supported_quoted("dryRun", shown, "supported values: \"All\""));
     }
@@ -175,8 +174,9 @@ pub(crate) struct DeleteOptions {
 impl DeleteOptions {
     /// Reads them from the query and the body, where there is one.
     pub(crate) fn parse(query: &Query, body: Option<&Value>) -> Result<Self> {
-        let empty = Value::Null;
-        let body = body.unwrap_or(&empty);
+        let (empty, none) = (Value::Null, Query::default());
+        // Where there is a body, nobody looks at the query.
+        let (query, body) = body.map_or((query, &empty), |body| (&none, body));
         let mut errors = Vec::new();
         let mut dry: Vec<String> = query.all("dryRun").to_vec();
         dry.extend(json::list(body, &["dryRun"]).iter().filter_map(Value::as_str).map(String::from));
@@ -188,7 +188,7 @@ impl DeleteOptions {
             .and_then(Value::as_bool)
             .or_else(|| query.has("orphanDependents").then(|| query.is_on("orphanDependents")));
         let mut propagation = match policy {
-            "" => None,
+            "" if body.get("propagationPolicy").is_none_or(Value::is_null) => None,
             "Background" => Some(Propagation::Background),
             "Foreground" => Some(Propagation::Foreground),
             "Orphan" => Some(Propagation::Orphan),
@@ -258,6 +258,9 @@ impl ListOptions {
                 None if !matching.is_empty() => {
                     let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
                     errors.push(FieldError::forbidden(field, detail));
+                    if matching != "NotOlderThan" {
+                        errors.push(FieldError::not_supported(field, &Value::from(matching), &["NotOlderThan"]));
+                    }
                 }
                 _ => {}
             }

@@ -24,17 +24,24 @@ fn done() -> Outcome {
 
 /// Binds a pod to a node, once.
 pub(crate) async fn bind(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
-    let mut binding = decode::body(bytes, content_type, "Binding")?.value;
-    decode::expect_kind(&mut binding, "Binding", "", "v1")?;
-    if meta::name(&binding) != write.name {
+    let mut parsed = decode::body(bytes, content_type, "Binding")?;
+    decode::expect_kind(&mut parsed.value, "Binding", "", "v1")?;
+    let (binding, warnings) = decode::admit_as(("v1", "Binding"), parsed, write.options.validation)?;
+    let bound = bound(core, write, &binding).await;
+    bound.map_err(|status| status.with_warnings(warnings.clone()))?;
+    Ok(Outcome { warnings, ..done() })
+}
+
+async fn bound(core: &Core, write: &Write<'_>, binding: &Value) -> Result<()> {
+    if meta::name(binding) != write.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let mut errors = Vec::new();
-    let kind = json::text(&binding, &["target", "kind"]);
+    let kind = json::text(binding, &["target", "kind"]);
     if !matches!(kind, "" | "Node") {
         errors.push(FieldError::not_supported("target.kind", &Value::from(kind), &["Node", "<empty>"]));
     }
-    let node = json::text(&binding, &["target", "name"]).to_owned();
+    let node = json::text(binding, &["target", "name"]).to_owned();
     if node.is_empty() {
         errors.push(FieldError::required("target.name", ""));
     }
@@ -64,7 +71,7 @@ pub(crate) async fn bind(core: &Core, write: &Write<'_>, bytes: &[u8], content_t
         Ok(Proposal { object, warnings: Vec::new(), owned: true })
     })
     .await?;
-    Ok(done())
+    Ok(())
 }
 
 /// Binds the pod that a binding itself names: the path of before pods had one of their own.
@@ -94,10 +101,12 @@ pub(crate) async fn evict(core: &Core, write: &Write<'_>, bytes: &[u8], content_
     }
     let pod = serve::served(write.resource, &*core.stored(write.resource, write.namespace, write.name)?);
     let options = DeleteOptions::parse(&crate::options::Query::default(), eviction.get("deleteOptions"))?;
+    let mut written = write.options.clone();
+    written.dry_run |= options.dry_run;
     if guarded(&pod) {
-        spend(core, &pod)?;
+        spend(core, &pod, written.dry_run)?;
     }
-    let write = Write { subresource: "", options: write.options.clone(), ..*write };
+    let write = Write { subresource: "", options: written, ..*write };
     delete::one(core, &write, &options).await?;
     Ok(done())
 }
@@ -118,7 +127,7 @@ fn refuse(cause: String, retry: Option<u32>) -> Status {
 }
 
 /// Takes one disruption from the pod's budget.
-fn spend(core: &Core, pod: &Value) -> Result<()> {
+fn spend(core: &Core, pod: &Value, dry_run: bool) -> Result<()> {
     let namespace = meta::namespace(pod);
     let about = |budget: &Value| LabelSelector::of_object(&budget["spec"]["selector"]).matches(pod);
     let budgets: Vec<Value> = core.builtin_list(BUDGETS, namespace).into_iter().filter(about).collect();
@@ -152,6 +161,9 @@ fn spend(core: &Core, pod: &Value) -> Result<()> {
                     "lastTransitionTime": now, "reason": "InsufficientPods", "message": "",
                 }]),
             );
+        }
+        if dry_run {
+            continue;
         }
         if let Some(stored) = core.store.get(BUDGETS, &Key::new(namespace, &name)) {
             let _ = core.store.replace(BUDGETS, &stored, new);

@@ -11,6 +11,8 @@ mod suite {
     mod harness;
     #[path = "more.rs"]
     mod more;
+    #[path = "neighbours.rs"]
+    mod neighbours;
     #[path = "variants.rs"]
     mod variants;
 

@@ -17,6 +17,9 @@ use crate::store::{Key, Stored};
 const POLICIES: &str = "admissionregistration.k8s.io/validatingadmissionpolicies";
 const BINDINGS: &str = "admissionregistration.k8s.io/validatingadmissionpolicybindings";
 
+/// Bytes of a message that an expression makes; longer ones are not taken.
+const MESSAGE_MAX: usize = 5 * 1024;
+
 /// A request as policies see it.
 #[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
@@ -152,16 +155,10 @@ fn failures_with(request: &Request<'_>, policy: &Value, params: Option<&Value>) 
     let expressions: Vec<VapExpression> = validations
         .iter()
         .map(|validation| {
-            let text = json::text(validation, &["expression"]);
-            let message = json::text(validation, &["message"]);
             let own = json::text(validation, &["messageExpression"]);
             VapExpression {
-                expression: expression(text),
-                message: Some(if message.is_empty() {
-                    format!("failed expression: {}", text.trim())
-                } else {
-                    message.to_owned()
-                }),
+                expression: expression(json::text(validation, &["expression"])),
+                message: Some(said(validation)),
                 message_expression: (!own.is_empty()).then(|| expression(own)),
             }
         })
@@ -172,7 +169,10 @@ fn failures_with(request: &Request<'_>, policy: &Value, params: Option<&Value>) 
         if result.passed {
             continue;
         }
-        let mut message = result.message.unwrap_or_default();
+        let mut message = result.message.unwrap_or_default().trim().to_owned();
+        if message.is_empty() || message.contains('\n') || message.len() > MESSAGE_MAX {
+            message = said(validation);
+        }
         if let Some(error) = message.strip_prefix("evaluation error: ") {
             if !fails_closed {
                 continue;
@@ -183,6 +183,14 @@ fn failures_with(request: &Request<'_>, policy: &Value, params: Option<&Value>) 
         out.push(Failure { message, reason: json::text(validation, &["reason"]).to_owned() });
     }
     out
+}
+
+/// Returns what a validation says by itself when it fails.
+fn said(validation: &Value) -> String {
+    match json::text(validation, &["message"]) {
+        "" => format!("failed expression: {}", json::text(validation, &["expression"]).trim()),
+        message => message.to_owned(),
+    }
 }
 
 /// Returns a policy's variables, each with those before it put in.

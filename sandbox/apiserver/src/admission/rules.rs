@@ -9,6 +9,7 @@ use super::policies::Request;
 use crate::core::Core;
 use crate::json;
 use crate::kinds::Resource;
+use crate::meta;
 use crate::rest::Write;
 use crate::selector::LabelSelector;
 
@@ -28,7 +29,8 @@ fn lists(rule: &Value, key: &str, wanted: &str) -> bool {
 }
 
 /// Tells whether one rule matches a version of the kind.
-fn one(rule: &Value, write: &Write<'_>, resource: &Resource, operation: Operation) -> bool {
+fn one(rule: &Value, request: &Request<'_>, resource: &Resource) -> bool {
+    let Request { write, operation, old, new, .. } = request;
     let full = match write.subresource {
         "" => resource.plural.clone(),
         sub => format!("{}/{sub}", resource.plural),
@@ -46,30 +48,32 @@ fn one(rule: &Value, write: &Write<'_>, resource: &Resource, operation: Operatio
         _ => true,
     };
     let names = json::list(rule, &["resourceNames"]);
+    // The path of a create names no object.
+    let own = new.or(*old).map(meta::name).filter(|_| write.name.is_empty()).unwrap_or(write.name);
     lists(rule, "apiGroups", &resource.group)
         && lists(rule, "apiVersions", &resource.version)
         && lists(rule, "operations", operation.name())
         && resources
         && scope
-        && (names.is_empty() || names.iter().any(|name| name == write.name))
+        && (names.is_empty() || names.iter().any(|name| name == own))
 }
 
-fn any(rules: &[Value], write: &Write<'_>, resource: &Resource, operation: Operation) -> bool {
-    rules.iter().any(|rule| one(rule, write, resource, operation))
+fn any(rules: &[Value], request: &Request<'_>, resource: &Resource) -> bool {
+    rules.iter().any(|rule| one(rule, request, resource))
 }
 
 /// Finds the version of the kind that any rule of a list matches: the request's own, or another one where `holder` does
 /// not insist on an exact match.
 pub(super) fn form(request: &Request<'_>, rules: &[Value], holder: &Value) -> Option<Arc<Resource>> {
-    let Request { core, write, operation, .. } = request;
-    if any(rules, write, write.resource, *operation) {
+    let Request { core, write, .. } = request;
+    if any(rules, request, write.resource) {
         return Some(Arc::clone(write.resource));
     }
     if json::text(holder, &["matchPolicy"]) == "Exact" {
         return None;
     }
     let kinds = core.registry.now();
-    let same = |other: &&Arc<Resource>| other.storage == write.resource.storage && any(rules, write, other, *operation);
+    let same = |other: &&Arc<Resource>| other.storage == write.resource.storage && any(rules, request, other);
     kinds.all().find(same).map(Arc::clone)
 }
 
@@ -102,9 +106,9 @@ pub(super) fn selects(
 
 /// Finds the version of the kind for which the match constraints of a policy or binding hold.
 pub(super) fn constraints(request: &Request<'_>, holder: &Value) -> Option<Arc<Resource>> {
-    let Request { core, write, operation, old, new } = request;
+    let Request { core, write, old, new, .. } = request;
     let rules = json::list(holder, &["resourceRules"]);
     let form = if rules.is_empty() { Some(Arc::clone(write.resource)) } else { form(request, rules, holder) };
-    let excluded = any(json::list(holder, &["excludeResourceRules"]), write, write.resource, *operation);
+    let excluded = any(json::list(holder, &["excludeResourceRules"]), request, write.resource);
     form.filter(|_| !excluded && selects(core, holder, write, *old, *new))
 }

@@ -40,6 +40,11 @@ pub(crate) fn read(object: &Value) -> Vec<Entry> {
     json::list(object, &["metadata", "managedFields"]).iter().filter_map(entry).collect()
 }
 
+/// Tells whether all entries of an object are of the one form that there is.
+pub(crate) fn is_readable(object: &Value) -> bool {
+    json::list(object, &["metadata", "managedFields"]).iter().all(|entry| entry["fieldsType"] == "FieldsV1")
+}
+
 fn entry(value: &Value) -> Option<Entry> {
     let text = |key: &str| json::text(value, &[key]).to_owned();
     let applies = match value.get("operation")?.as_str()? {

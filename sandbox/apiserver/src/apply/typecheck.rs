@@ -34,7 +34,7 @@ fn walk(place: Place<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
         (Shape::String, Value::Number(_)) if node.format == "quantity" => {}
         (Shape::String, _) => expected("string", whole()),
         (Shape::Integer | Shape::Number, _) => expected("numeric (int or float)", go::type_name(value).to_owned()),
-        (Shape::Boolean, _) => expected("boolean", whole()),
+        (Shape::Boolean, _) => expected("boolean", format!("&{{{}}}", go::print(value))),
     }
 }
 
@@ -90,8 +90,14 @@ fn unkeyed(place: Place<'_>, item: &Value) -> Option<String> {
     };
     let items = place.items();
     let has_default = |key: &str| items.field(key).is_some_and(|field| field.node.default.is_some());
-    let missing = keys.iter().find(|key| !map.contains_key(*key) && !has_default(key))?;
-    Some(format!(
-        "associative list with keys has an element that omits key field {missing:?} (and doesn't have default value)"
-    ))
+    // An item without some of its keys is told by those it has.
+    let told = keys.iter().any(|key| map.contains_key(key) || has_default(key));
+    (!told).then(|| {
+        let shown: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+        format!(
+            "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for \
+             any key fields)",
+            shown.join(" ")
+        )
+    })
 }

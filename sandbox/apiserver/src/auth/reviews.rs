@@ -186,12 +186,13 @@ fn token_review(core: &Core, object: &Value) -> Value {
 
 /// Issues a token for an account: the `token` below a ServiceAccount.
 pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
-    let parsed = decode::body(bytes, content_type, "TokenRequest")?;
-    let mut object = parsed.value;
-    decode::expect_kind(&mut object, "TokenRequest", "authentication.k8s.io", "v1").map_err(|mut status| {
+    let mut parsed = decode::body(bytes, content_type, "TokenRequest")?;
+    decode::expect_kind(&mut parsed.value, "TokenRequest", "authentication.k8s.io", "v1").map_err(|mut status| {
         status.message = status.message.replace("(authentication.k8s.io.", "(authentication.");
         status
     })?;
+    let own = ("authentication.k8s.io/v1", "TokenRequest");
+    let (mut object, warnings) = decode::admit_as(own, parsed, write.options.validation)?;
     core.stored(write.resource, write.namespace, write.name)?;
     let owned = owned(core, write, &object);
     named(write, &object)?;
@@ -231,7 +232,7 @@ pub(crate) fn token(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: 
         json::set(&mut object, &["spec", "boundObjectRef"], Value::Null);
     }
     object["status"] = json!({"token": token, "expirationTimestamp": time::seconds(until)});
-    Ok(Outcome { object, created: true, warnings: Vec::new() })
+    Ok(Outcome { object, created: true, warnings })
 }
 
 /// Checks that a request for a token names the account, where it names anything.
@@ -244,7 +245,7 @@ fn named(write: &Write<'_>, object: &Value) -> Result<()> {
     if !name.is_empty() && name != write.name {
         let detail = "must match the service account name if specified";
         let error = FieldError::invalid_text("metadata.name", name, detail);
-        return Err(Status::invalid(&Target::new("authentication.k8s.io", "TokenRequest"), name, &[error]));
+        return Err(Status::invalid(&Target::new("authentication.k8s.io", "TokenRequest"), write.name, &[error]));
     }
     Ok(())
 }
@@ -296,7 +297,7 @@ fn bound(core: &Core, write: &Write<'_>, object: &Value) -> Result<Option<(Strin
             "the UID in the bound object reference ({asked}) does not match the UID in record. The object \
                            might have been deleted and then recreated"
         );
-        return Err(Status::conflict(&Target::new("", storage), &name, &why));
+        return Err(Status::conflict(&Target::new("", &kind), &name, &why));
     }
     Ok(Some((kind, name, uid)))
 }

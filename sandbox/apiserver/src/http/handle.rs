@@ -283,6 +283,10 @@ impl Call<'_> {
     }
 
     async fn get(&self, resource: &Arc<Resource>, target: &Target, shown: Shown) -> Result<Answer> {
+        if matches!(self.query.get("export"), "1" | "t" | "T" | "true" | "TRUE" | "True") {
+            let text = "the export parameter, deprecated since v1.14, is no longer supported";
+            return Err(Status::bad_request(text));
+        }
         let asked = list::revision(self.query.get("resourceVersion"))
             .map_err(|status| Status::unforeseen(status.message.trim_start_matches("invalid resource version: ")))?;
         if asked > self.core.store.revision() {
@@ -398,7 +402,8 @@ impl Call<'_> {
                 protobuf::MEDIA => protobuf::read(bytes, kinds::node_of)
                     .map(|value| crate::json::Parsed { value, duplicates: Vec::new() })
                     .ok_or_else(|| "not protobuf".to_owned()),
-                _ => crate::json::parse(bytes),
+                "" | "application/json" => crate::json::parse(bytes),
+                _ => return Err(crate::rest::decode::unknown_media()),
             };
             Some(
                 parsed

@@ -24,9 +24,18 @@ pub(crate) fn check(method: &str, resource: &Resource, target: &Target) -> Resul
         if resource.namespaced && !lists_all {
             return Err(if custom { Status::page_not_found() } else { Status::method_not_allowed() });
         }
-        if !resource.namespaced && !resource.is("", "Namespace") {
+        // The path of a namespace names it as what it is in, too.
+        let own = resource.is("", "Namespace") && target.name == target.namespace;
+        if !resource.namespaced && !own {
             return Err(if custom { Status::page_not_found() } else { Status::no_resource() });
         }
+    }
+    // Below a subresource there is nothing, except what is reached through one.
+    let deeper = !target.rest.is_empty() && target.subresource != "proxy";
+    // What is not kept has no names.
+    let nameless = one && target.subresource.is_empty() && resource.verbs_are_only("create");
+    if !custom && (deeper || nameless) {
+        return Err(Status::no_resource());
     }
     if !target.subresource.is_empty() {
         let Some(sub) = resource.subresource(&target.subresource) else {
@@ -62,6 +71,9 @@ pub(crate) fn check(method: &str, resource: &Resource, target: &Target) -> Resul
         ("PUT" | "PATCH", false) if custom => return Err(Status::bad_request("name must be provided")),
         _ => "",
     };
+    if verb.is_empty() && custom {
+        return Err(unsupported(resource, verb));
+    }
     if verb.is_empty() || !resource.allows(verb) {
         return Err(Status::method_not_allowed());
     }

@@ -35,7 +35,8 @@ impl Asked {
     pub(crate) fn of(method: &http::Method, path: &str, query: &Query) -> Self {
         let segments: Vec<String> =
             path.split('/').filter(|segment| !segment.is_empty()).map(|segment| decode(segment, false)).collect();
-        let target = target(&segments);
+        // A path with nothing between two slashes leads nowhere.
+        let target = if path.contains("//") { None } else { target(&segments) };
         let verb = match &target {
             Some(target) => verb(method, target, query),
             None => method.as_str().to_lowercase(),

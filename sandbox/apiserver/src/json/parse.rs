@@ -108,7 +108,7 @@ impl Reader<'_> {
         loop {
             match self.peek() {
                 Some(b'"') => break,
-                Some(b'\\') => self.at += 2,
+                Some(b'\\') => self.escape()?,
                 None | Some(0..=0x1f) => return self.fail("in string literal"),
                 Some(_) => self.at += 1,
             }
@@ -120,6 +120,23 @@ impl Reader<'_> {
             return Ok(String::from_utf8_lossy(inner).into_owned());
         }
         serde_json::from_slice(raw).or_else(|_| Ok(lossy_unescape(inner)))
+    }
+
+    /// Steps over an escape within a text.
+    fn escape(&mut self) -> Result<(), String> {
+        let hex = |at: usize| self.bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+        let length = match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u') if (2..6).all(|step| hex(self.at + step)) => 6,
+            None => return Err("unexpected end of JSON input".to_owned()),
+            Some(next) => {
+                let end = self.at + if *next == b'u' { 6 } else { 2 };
+                let shown = String::from_utf8_lossy(&self.bytes[self.at..end.min(self.bytes.len())]);
+                return Err(format!("invalid escape sequence `{shown}` in string"));
+            }
+        };
+        self.at += length;
+        Ok(())
     }
 
     fn array(&mut self, depth: usize) -> Result<Value, String> {
@@ -183,22 +200,38 @@ impl Reader<'_> {
     }
 }
 
-/// Reads a number; whole ones become integers however they are written.
+/// Reads a number; one with a fraction or an exponent is a float.
 fn number(text: &str) -> Option<Value> {
     if let Ok(whole) = text.parse::<i64>() {
         return Some(Value::from(whole));
     }
-    if let Ok(whole) = text.parse::<u64>() {
-        return Some(Value::from(whole));
-    }
-    let float = text.parse::<f64>().ok()?;
-    /// Above this a float no longer tells neighbouring integers apart.
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-    if float.fract() == 0.0 && float.abs() <= EXACT_MAX {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-        return Some(Value::from(float as i64));
+    let float = text.parse::<f64>().ok().filter(|float| float.is_finite())?;
+    // What no 64-bit integer holds is a float, written without an exponent as long as that is usual.
+    if text.bytes().all(|digit| digit.is_ascii_digit())
+        && let Ok(shown) = float.to_string().parse::<u64>()
+    {
+        return Some(Value::from(shown));
     }
     Number::from_f64(float).map(Value::Number)
+}
+
+/// Makes whole numbers integers however they were written, as whoever reads them without a type takes them.
+pub(crate) fn whole(value: &mut Value) {
+    /// Above this a float no longer tells neighbouring integers apart.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= EXACT_MAX);
+            if let Some(float) = float {
+                #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
+                let integer = float as i64;
+                *value = Value::from(integer);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole),
+        Value::Object(map) => map.values_mut().for_each(whole),
+        _ => {}
+    }
 }
 
 /// Reads escapes of a text that is no valid Unicode (lone surrogates), as Go does: with replacement characters.
@@ -248,6 +281,7 @@ mod tests {
             ("{", "unexpected end of JSON input"),
             ("{} x", "invalid character 'x' after top-level value"),
             ("apiVersion: v1", "invalid character 'a' looking for beginning of value"),
+            (r#"{"a":"\x"}"#, r"invalid escape sequence `\x` in string"),
             ("{a}", "invalid character 'a' looking for beginning of object key string"),
         ];
         for (text, error) in cases {
@@ -256,7 +290,15 @@ mod tests {
     }
 
     #[test]
+    fn integers_too_large_for_64_bits_are_rounded() {
+        assert_eq!(parse(b"12345678901234567890").unwrap().value, json!(12_345_678_901_234_567_000_u64));
+    }
+
+    #[test]
     fn whole_numbers_become_integers() {
-        assert_eq!(parse(b"[1e1, 1.0, 1.5, 9223372036854775807]").unwrap().value, json!([10, 1, 1.5, i64::MAX]));
+        let mut value = parse(b"[1e1, 1.0, 1.5, 9223372036854775807]").unwrap().value;
+        assert!(value[1].is_f64());
+        whole(&mut value);
+        assert_eq!(value, json!([10, 1, 1.5, i64::MAX]));
     }
 }

@@ -60,7 +60,9 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.kind_target(), meta::name(&object), &errors));
     }
-    warnings.extend(strategy::warnings(resource, &object));
+    strategy::prepare::finish(resource, &mut object);
+    warnings.extend(strategy::warnings::of_new(resource, &object));
+    warnings.extend(strategy::warnings::of_any(resource, &object, None));
     warnings.extend(admission::validate(core, write, Operation::Create, None, Some(&object)).await?);
     commit(core, write, object, warnings)
 }

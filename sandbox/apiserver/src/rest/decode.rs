@@ -37,6 +37,9 @@ const META: [&str; 14] = [
 /// Fields of an entry of `managedFields`, likewise.
 const MANAGED: [&str; 7] = ["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
 
+/// How what a JSON patch says beyond an operation is told.
+pub(crate) const JSON_PATCH: &str = "json patch unknown field ";
+
 /// Why an object could not be read as its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unreadable {
@@ -134,18 +137,12 @@ pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parse
             let why = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
             return Err(unrecognized(kind, why, bytes));
         }
-        _ => {
-            let text = "the body of the request was in an unknown format - accepted media types include: \
-                        application/json, application/yaml, application/vnd.kubernetes.protobuf";
-            return Err(Status::new(415, "UnsupportedMediaType", text));
-        }
+        _ => return Err(unknown_media()),
     };
     for key in ["apiVersion", "kind"] {
         let wrong = parsed.value.get(key).filter(|value| !value.is_string() && !value.is_null());
         if let Some(wrong) = wrong {
-            let got = json::type_name(wrong).replace("integer", "number");
-            let why = format!("json: cannot unmarshal {got} into Go struct field .{key} of type string");
-            return Err(unrecognized(kind, &format!("couldn't get version/kind; json parse error: {why}"), bytes));
+            return Err(unrecognized(kind, &untold(wrong, key), bytes));
         }
     }
     if parsed.value.is_null() {
@@ -159,12 +156,48 @@ pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parse
     Ok(parsed)
 }
 
+/// Says that a body's kind or version is no text.
+fn untold(wrong: &Value, key: &str) -> String {
+    let got = json::type_name(wrong).replace("integer", "number").replace("boolean", "bool");
+    format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {got} into Go struct field .{key} of type string"
+    )
+}
+
+/// Reads a body as another kind than that of the path: what the type does not have is reported as everywhere.
+pub(crate) fn admit_as(
+    (version, kind): (&str, &str),
+    Parsed { mut value, duplicates }: Parsed,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>)> {
+    let short = version.rsplit('/').next().unwrap_or_default();
+    let mut unknown = Vec::new();
+    let mut warnings = Vec::new();
+    if let Some(node) = kinds::node_of(version, kind) {
+        typed::read(node, &mut value, &mut unknown).map_err(|why| Unreadable::Type(why).of_body(kind, short))?;
+    }
+    report(&mut value, &duplicates, unknown, validation, &mut warnings).map_err(|error| error.of_body(kind, short))?;
+    Ok((value, warnings))
+}
+
+/// Refuses a body of a media type that nobody reads.
+pub(crate) fn unknown_media() -> Status {
+    let text = "the body of the request was in an unknown format - accepted media types include: application/json, \
+                application/yaml, application/vnd.kubernetes.protobuf";
+    Status::new(415, "UnsupportedMediaType", text)
+}
+
 /// Reads the body of a delete.
 pub(crate) fn delete_options(mut value: Value) -> Result<Value> {
     const SCHEME: &str = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
     if !value.is_object() {
         let why = format!("couldn't get version/kind; json parse error: {}", not_object(&value));
         return Err(Status::bad_request(why));
+    }
+    for key in ["apiVersion", "kind"] {
+        if let Some(wrong) = value.get(key).filter(|value| !value.is_string() && !value.is_null()) {
+            return Err(Status::bad_request(untold(wrong, key)));
+        }
     }
     let kind = json::text(&value, &["kind"]).to_owned();
     let version = json::text(&value, &["apiVersion"]).to_owned();
@@ -206,6 +239,10 @@ pub(crate) fn check_kind(resource: &Resource, value: &mut Value, bytes: &[u8]) -
     let version = json::text(value, &["apiVersion"]).to_owned();
     if resource.is_custom() {
         return check_custom(resource, &kind, &version, bytes);
+    }
+    if version.matches('/').count() > 1 {
+        let why = format!("unexpected GroupVersion string: {version}");
+        return Err(unrecognized(&resource.kind, &why, bytes));
     }
     expect_kind(value, &resource.kind, &resource.group, &resource.version)
 }
@@ -310,6 +347,7 @@ pub(crate) fn admit(
     warnings: &mut Vec<String>,
 ) -> std::result::Result<(), Unreadable> {
     if let Some(custom) = resource.custom() {
+        json::whole(object);
         // Nulls that nothing takes the place of are dropped before anybody could object to them.
         let node = custom.node();
         let mut unknown = Vec::new();
@@ -336,6 +374,7 @@ pub(crate) fn admit_merged(
             let node = custom.node();
             prune::object(node, object, &mut unknown).map_err(Unreadable::Type)?;
             unknown.sort();
+            json::whole(object);
             defaults::apply(node, object);
         }
         None => {
@@ -359,14 +398,17 @@ fn report(
     if object.get("metadata").is_none_or(|meta| !meta.is_object()) {
         json::set(object, &["metadata"], serde_json::json!({}));
     }
-    let found: Vec<String> =
-        duplicates
-            .iter()
-            .map(|field| {
-                if field.starts_with(json::YAML_ERRORS) { field.clone() } else { format!("duplicate field {field:?}") }
-            })
-            .chain(unknown.iter().map(|field| format!("unknown field {field:?}")))
-            .collect();
+    let found: Vec<String> = duplicates
+        .iter()
+        .map(|field| {
+            if [json::YAML_ERRORS, JSON_PATCH].iter().any(|own| field.starts_with(own)) {
+                field.clone()
+            } else {
+                format!("duplicate field {field:?}")
+            }
+        })
+        .chain(unknown.iter().map(|field| format!("unknown field {field:?}")))
+        .collect();
     match validation {
         FieldValidation::Strict if !found.is_empty() => Err(Unreadable::Strict(found)),
         FieldValidation::Warn => {

@@ -81,7 +81,23 @@ fn orphans(resource: &Resource, live: &Value) -> bool {
     !known && (resource.is("batch", "Job") || resource.is("", "ReplicationController"))
 }
 
+/// Checks preconditions of a namespace, which has words of its own for them.
+fn namespace_preconditions(resource: &Resource, stored: &Stored, live: &Value, options: &DeleteOptions) -> Result<()> {
+    let revision = stored.revision.to_string();
+    let checks = [("UID", &options.uid, meta::uid(live)), ("ResourceVersion", &options.resource_version, &revision)];
+    for (what, wanted, is) in checks {
+        if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != is) {
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+            return Err(Status::conflict(&resource.target(), meta::name(live), &why));
+        }
+    }
+    Ok(())
+}
+
 fn preconditions(resource: &Resource, stored: &Stored, live: &Value, options: &DeleteOptions) -> Result<()> {
+    if resource.is("", "Namespace") {
+        return namespace_preconditions(resource, stored, live, options);
+    }
     let target = Target::new(&resource.group, &resource.kind);
     let conflict = |why: String| Err(Status::conflict(&target, meta::name(live), &why));
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::uid(live)) {
@@ -107,6 +123,9 @@ fn step(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value, optio
     set_propagation(&mut new, options.propagation);
     if resource.is(EXTENSIONS, "CustomResourceDefinition") {
         crd::mark(&mut new);
+        if !meta::is_deleting(&live) {
+            crd::going(&mut new, &core.now());
+        }
     }
     let grace = grace_seconds(resource, &live, options);
     let held = !meta::finalizers(&new).is_empty() || grace > 0 || holds_namespace(resource, &new);
@@ -144,7 +163,14 @@ fn remove(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value) -> 
     if write.options.dry_run {
         return Some(done);
     }
-    match core.store.remove(&resource.storage, stored, stored.value()) {
+    let mut stored = Arc::clone(stored);
+    if resource.is("", "Pod") {
+        // A pod is marked before it goes, however short a time that is.
+        let marked = serve::to_storage(resource, done.answer.clone());
+        stored = core.store.replace(&resource.storage, &stored, marked).ok()?;
+        core.after_write(resource, &stored);
+    }
+    match core.store.remove(&resource.storage, &stored, stored.value()) {
         Ok(gone) => {
             core.after_delete(resource, &gone);
             if answers_object {

@@ -49,7 +49,8 @@ pub(crate) fn on_update(write: &Write<'_>, live: Option<&Value>, new: &mut Value
         json::remove(new, &["metadata", "managedFields"]);
         return;
     }
-    let mut entries = managed::read(new);
+    // Who sends owners that cannot be read changes none.
+    let mut entries = if managed::is_readable(new) { managed::read(new) } else { Vec::new() };
     if entries.is_empty() {
         entries = live.map(managed::read).unwrap_or_default();
     }

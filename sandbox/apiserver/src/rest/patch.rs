@@ -51,6 +51,17 @@ fn operations(value: Value) -> Result<Vec<Value>> {
     Ok(list)
 }
 
+/// Names what operations have that means nothing.
+fn beyond(operations: &[Value]) -> Vec<String> {
+    let mut out = Vec::new();
+    for (index, operation) in operations.iter().enumerate() {
+        let keys = operation.as_object().into_iter().flat_map(serde_json::Map::keys);
+        let unknown = keys.filter(|key| !matches!(key.as_str(), "op" | "path" | "from" | "value"));
+        out.extend(unknown.map(|key| format!("{}\"[{index}].{key}\"", decode::JSON_PATCH)));
+    }
+    out
+}
+
 /// Patches an object, or creates it where an apply finds none.
 pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Kind) -> Result<Outcome> {
     if kind != Kind::Apply {
@@ -61,7 +72,7 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind
         Kind::Apply => apply(core, write, bytes).await,
         Kind::Json => {
             let operations = operations(decoded(bytes)?.value)?;
-            change(core, write, Vec::new(), None, &move |target| {
+            change(core, write, beyond(&operations), None, &move |target| {
                 let mut out = target.clone();
                 patch::apply_json(&mut out, &operations).map_err(|_| {
                     Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
@@ -139,6 +150,10 @@ async fn change(
             }
         }
         decode::patched_kind(write.resource, &mut object).map_err(refuse)?;
+        if json::text(&object, &["apiVersion"]).is_empty() {
+            let why = "Object 'apiVersion' is missing in 'object has no apiVersion field'";
+            return Err(Status::internal(why));
+        }
         let mut warnings = Vec::new();
         decode::admit(write.resource, &mut object, &duplicates, write.options.validation, &mut warnings)
             .map_err(refuse)?;
@@ -168,6 +183,10 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
         )));
     }
     check_applied(resource, &applied)?;
+    nameable(resource, &applied)?;
+    if !write.subresource.is_empty() {
+        core.stored(resource, write.namespace, write.name)?;
+    }
     let sent_namespace = meta::namespace(&applied).to_owned();
     update::check_place(write, &mut applied)?;
     let shown =
@@ -180,7 +199,7 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
     let twice = told_twice(write, &duplicates);
     let told = |outcome: Outcome| Outcome { warnings: [twice.clone(), outcome.warnings].concat(), ..outcome };
     if write.subresource.is_empty() && core.stored(resource, write.namespace, write.name).is_err() {
-        return apply_missing(core, write, &applied, &check).await.map(told);
+        return apply_missing(core, write, (&applied, &sent_namespace), &check).await.map(told);
     }
     update::change(core, write, &mut |live| {
         check()?;
@@ -188,12 +207,24 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
         if sent_revision.is_empty() {
             json::carry(live, &mut object, &["metadata", "resourceVersion"]);
         }
-        let warnings = read(write, &mut object)?;
+        let warnings = read(write, &mut object, &sent_namespace)?;
         managed::write(&mut object, entries);
         Ok(Proposal { object, warnings, owned: true })
     })
     .await
     .map(told)
+}
+
+/// Checks that an applied object has metadata that a name could be in.
+fn nameable(resource: &Resource, applied: &Value) -> Result<()> {
+    let metadata = applied.get("metadata").unwrap_or(&Value::Null);
+    let name = metadata.get("name").unwrap_or(&Value::Null);
+    if matches!(metadata, Value::Object(_) | Value::Null) && matches!(name, Value::String(_) | Value::Null) {
+        return Ok(());
+    }
+    let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
+    typecheck::check(Place::of(resource.node()), applied)
+        .map_err(|error| Status::unforeseen(format!("failed to create typed patch object (/; {kind}): {error}")))
 }
 
 fn not_yaml(why: &str) -> Status {
@@ -212,12 +243,28 @@ fn told_twice(write: &Write<'_>, duplicates: &[String]) -> Vec<String> {
 }
 
 /// Reads a merged object as its kind does.
-fn read(write: &Write<'_>, object: &mut Value) -> Result<Vec<String>> {
+fn read(write: &Write<'_>, object: &mut Value, namespace: &str) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     let shown = object.clone();
-    decode::admit_merged(write.resource, object, &[], FieldValidation::Ignore, &mut warnings)
-        .map_err(|error| error.of_patch(&shown))?;
+    decode::admit_merged(write.resource, object, &[], FieldValidation::Ignore, &mut warnings).map_err(|error| {
+        match error {
+            decode::Unreadable::Type(why) if !write.resource.is_custom() => unconverted(write, namespace, &why),
+            error => error.of_patch(&shown),
+        }
+    })?;
     Ok(warnings)
+}
+
+/// Says that a merged object cannot be read as its type.
+fn unconverted(write: &Write<'_>, namespace: &str, why: &str) -> Status {
+    let resource = write.resource;
+    let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
+    let decoding = if why.starts_with("illegal base64") { "error decoding from json: " } else { "" };
+    Status::unforeseen(format!(
+        "failed to convert new object ({namespace}/{}; {kind}) to proper version: unable to convert unstructured object to \
+         {kind}: {decoding}{why}",
+        write.name
+    ))
 }
 
 fn check_applied(resource: &Resource, applied: &Value) -> Result<()> {
@@ -236,7 +283,7 @@ fn check_applied(resource: &Resource, applied: &Value) -> Result<()> {
 async fn apply_missing(
     core: &Core,
     write: &Write<'_>,
-    applied: &Value,
+    (applied, namespace): (&Value, &str),
     check: &(dyn Fn() -> Result<()> + Send + Sync),
 ) -> Result<Outcome> {
     let uid = meta::uid(applied);
@@ -247,7 +294,7 @@ async fn apply_missing(
     create::may(core, write)?;
     check()?;
     let (mut object, entries) = ownership::on_apply(write, None, applied, &core.now())?;
-    let mut warnings = read(write, &mut object)?;
+    let mut warnings = read(write, &mut object, namespace)?;
     json::remove(&mut object, &["metadata", "resourceVersion"]);
     managed::write(&mut object, entries);
     let mut outcome = create::object(core, write, object, false).await?;

@@ -13,6 +13,10 @@ use crate::kinds::Resource;
 use crate::patch::{self, Kind};
 use crate::status::{Result, Status, Target};
 
+/// What is said of a body that is no scale, where custom resources are scaled.
+const UNREGISTERED: &str = "no kind is registered for the type v1.Scale in scheme \
+                            \"k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781\"";
+
 struct Paths {
     spec: Vec<String>,
     status: Vec<String>,
@@ -87,8 +91,12 @@ pub(crate) fn get(core: &Core, resource: &Resource, namespace: &str, name: &str)
 /// Replaces the scale.
 pub(crate) async fn replace(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let mut value = decode::body(bytes, content_type, "Scale")?.value;
-    decode::expect_kind(&mut value, "Scale", "autoscaling", "v1")?;
+    decode::expect_kind(&mut value, "Scale", "autoscaling", "v1")
+        .map_err(|status| if write.resource.is_custom() { Status::bad_request(UNREGISTERED) } else { status })?;
     if let Err(why) = read(&mut value) {
+        if write.resource.is_custom() {
+            return Err(Status::bad_request(UNREGISTERED));
+        }
         return Err(decode::Unreadable::Type(why).of_body("Scale", "v1"));
     }
     named(write, &value)?;
@@ -258,6 +266,10 @@ fn check(write: &Write<'_>, resource: &Resource, path: &[String], replicas: &Val
 fn own(write: &Write<'_>, path: &[&str], object: &mut Value) {
     let taken = FieldSet::of_paths(&[path]);
     let mut entries = managed::read(object);
+    if entries.iter().all(|entry| entry.set.intersection(&taken).is_empty()) {
+        // Whose owner nobody tracked belongs to nobody.
+        return;
+    }
     for entry in &mut entries {
         entry.set = entry.set.difference(&taken);
     }

@@ -199,6 +199,8 @@ async fn step(
         return Err(Status::invalid(&resource.kind_target(), write.name, &errors).with_warnings(before));
     }
     warnings.extend(admission::validate(core, write, Operation::Update, Some(live), Some(&new)).await?);
+    warnings.extend(strategy::warnings::of_any(resource, &new, Some(live)));
+    strategy::prepare::finish(resource, &mut new);
     if managed::same_but_for_times(live, &new) {
         json::carry(live, &mut new, &["metadata", "managedFields"]);
     }

@@ -14,6 +14,7 @@ use super::list::Selection;
 use super::serve;
 use crate::core::Core;
 use crate::faults::Effect;
+use crate::json;
 use crate::kinds::Resource;
 use crate::options::ListOptions;
 use crate::status::{Result, Status};
@@ -145,7 +146,11 @@ impl Watch {
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
             });
         } else if self.shown.is_table() {
+            object["metadata"]["name"] = "".into();
             object = self.shown.watched(&self.core, &self.resource, object, self.first);
+            for row in object["rows"].as_array_mut().into_iter().flatten() {
+                json::remove(row, &["object", "metadata", "name"]);
+            }
         }
         self.push_raw("BOOKMARK", &object);
     }

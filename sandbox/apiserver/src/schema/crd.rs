@@ -1,7 +1,5 @@
 //! Schemas of custom resources: from `openAPIV3Schema` to ours.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::{Checks, Field, Link, ListType, Node, Shape, any, builtin};
@@ -39,8 +37,7 @@ fn as_object(node: &mut Node) {
         });
         let checks = Checks { fields: limits.collect(), ..Checks::default() };
         if !checks.fields.is_empty() {
-            let metadata = Checks { fields: BTreeMap::from([("metadata".to_owned(), checks)]), ..Checks::default() };
-            node.checks.get_or_insert_default().all_of.push(metadata);
+            node.checks.get_or_insert_default().fields.insert("metadata".to_owned(), checks);
         }
     }
 }

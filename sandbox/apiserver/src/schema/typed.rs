@@ -4,6 +4,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::{Field, Node, Place, Shape, Wire};
+use crate::json;
 use crate::quantity;
 
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
@@ -47,11 +48,11 @@ impl Reader<'_> {
     fn value(&mut self, place: Place<'_>, value: &mut Value) -> Result<(), String> {
         let node = place.node;
         match (node.shape, &*value) {
-            (_, Value::Null)
-            | (Shape::Any, _)
-            | (Shape::Number, Value::Number(_))
-            | (Shape::Boolean, Value::Bool(_))
-            | (Shape::IntOrString, Value::String(_)) => Ok(()),
+            (Shape::Any, _) | (Shape::Number, Value::Number(_)) => {
+                json::whole(value);
+                Ok(())
+            }
+            (_, Value::Null) | (Shape::Boolean, Value::Bool(_)) | (Shape::IntOrString, Value::String(_)) => Ok(()),
             (Shape::Object, Value::Object(_)) => self.object(place, value),
             (Shape::Array, Value::Array(_)) => self.array(place, value),
             (Shape::String, Value::String(_)) => text(node, value),
@@ -59,6 +60,7 @@ impl Reader<'_> {
                 *value = Value::String(number.to_string());
                 text(node, value)
             }
+            (Shape::String, _) if node.format == "quantity" => Err(not_a_quantity()),
             (Shape::Integer, Value::Number(number)) => match number.as_i64() {
                 Some(whole) if node.format != "int32" || i32::try_from(whole).is_ok() => Ok(()),
                 _ => Err(self.mismatch(value, node)),
@@ -130,9 +132,7 @@ fn join(path: &[String], key: &str) -> String {
 fn text(node: &Node, value: &mut Value) -> Result<(), String> {
     let Value::String(text) = value else { return Ok(()) };
     if node.format == "quantity" {
-        *text = quantity::canonical(text).ok_or_else(|| {
-            format!("quantities must match the regular expression '{}'", "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
-        })?;
+        *text = quantity::canonical(text).ok_or_else(not_a_quantity)?;
     } else if node.name == TIME {
         let parsed: jiff::Timestamp = text.parse().map_err(|_| bad_time(text, TIME_FORMAT))?;
         *text = crate::time::seconds(parsed);
@@ -145,6 +145,10 @@ fn text(node: &Node, value: &mut Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn not_a_quantity() -> String {
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
 }
 
 fn bad_byte(text: &str, error: &base64::DecodeError) -> usize {
@@ -250,6 +254,35 @@ pub(crate) fn normalise(node: &Node, value: &mut Value) {
             }
             None => missing(map, key, field, inner),
         }
+    }
+}
+
+/// Makes empty lists null where they are always written: storage does not tell the two apart.
+pub(crate) fn as_stored(node: &Node, value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, item) in map.iter_mut() {
+                let Some(field) = node.fields.get(key) else {
+                    if let Some(values) = &node.values {
+                        as_stored(values.node(), item);
+                    }
+                    continue;
+                };
+                if field.wire == Wire::Always && item.as_array().is_some_and(Vec::is_empty) {
+                    *item = Value::Null;
+                } else {
+                    as_stored(field.link.node(), item);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(inner) = &node.items {
+                for item in items.iter_mut() {
+                    as_stored(inner.node(), item);
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -47,6 +47,9 @@ fn walk(place: Place<'_>, value: &Value, path: &str, out: &mut Vec<FieldError>) 
         }
         if node.shape == Shape::Integer && value.is_number() {
             out.push(unformatted(&node.format, "integer", path));
+            if let Some(checks) = &node.checks {
+                numbers(checks, value, path, out);
+            }
         }
         if let Some(checks) = &node.checks {
             allowed(checks, value, path, out);
@@ -120,7 +123,9 @@ pub(crate) fn wrong_type(path: &str, value: &Value, wanted: &str) -> FieldError 
 }
 
 fn says(path: &str, value: &Value, rule: &str) -> FieldError {
-    FieldError::invalid(path, value, format!("{path} in body {rule}"))
+    // An integer that only a float holds is shown as one.
+    let float = value.as_f64().filter(|_| value.is_u64() && !value.is_i64()).map(Value::from);
+    FieldError::invalid(path, float.as_ref().unwrap_or(value), format!("{path} in body {rule}"))
 }
 
 fn plain_number(number: f64) -> String {
@@ -202,22 +207,28 @@ fn numbers(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>
 }
 
 fn texts(checks: &Checks, value: &Value, text: &str, path: &str, out: &mut Vec<FieldError>) {
-    let length = text.chars().count() as u64;
-    if let Some(max) = checks.length_max.filter(|max| length > *max) {
-        out.push(FieldError::too_long(path, usize::try_from(max).unwrap_or(usize::MAX)));
-    }
-    if let Some(min) = checks.length_min.filter(|min| length < *min) {
-        out.push(says(path, value, &format!("should be at least {min} chars long")));
-    }
-    if let Some((pattern, Some(regex))) = &checks.pattern
-        && !regex.is_match(text)
-    {
-        out.push(says(path, value, &format!("should match '{pattern}'")));
-    }
+    out.extend(misfit(checks, value, text, path));
     if !checks.format.is_empty() && formats::check(&checks.format, text) == Some(false) {
         let quoted = quote(value);
         let detail = format!("{path} in body must be of type {}: {quoted}", checks.format);
         out.push(FieldError::type_invalid(path, quoted, detail));
+    }
+}
+
+/// Says what is wrong with the characters of a text: the first that is.
+fn misfit(checks: &Checks, value: &Value, text: &str, path: &str) -> Option<FieldError> {
+    let length = text.chars().count() as u64;
+    if let Some(max) = checks.length_max.filter(|max| length > *max) {
+        return Some(FieldError::too_long(path, usize::try_from(max).unwrap_or(usize::MAX)));
+    }
+    if let Some(min) = checks.length_min.filter(|min| length < *min) {
+        return Some(says(path, value, &format!("should be at least {min} chars long")));
+    }
+    match &checks.pattern {
+        Some((pattern, Some(regex))) if !regex.is_match(text) => {
+            Some(says(path, value, &format!("should match '{pattern}'")))
+        }
+        _ => None,
     }
 }
 

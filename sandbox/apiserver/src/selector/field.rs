@@ -151,6 +151,10 @@ fn shown(object: &Value, path: &[String]) -> String {
             source.get("component").and_then(Value::as_str).unwrap_or_default().to_owned()
         }
         Some(Value::Null) | None if steps.last().is_some_and(|last| BOOLS.contains(last)) => "false".to_owned(),
+        None if steps == ["status", "successful"] => {
+            json::at(object, &["status", "succeeded"]).and_then(Value::as_i64).unwrap_or(0).to_string()
+        }
+        None if steps == ["status", "replicas"] => "0".to_owned(),
         Some(Value::Null) | None => String::new(),
         Some(other) => other.to_string(),
     }

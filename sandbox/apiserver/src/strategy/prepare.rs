@@ -31,6 +31,10 @@ pub(crate) fn create(core: &Core, user: &User, resource: &Resource, object: &mut
             json::set(object, &["status"], json!({"phase": "Active"}));
         }
         ("", "pods") => {
+            let grace = json::at(object, &["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64);
+            if grace.is_some_and(|seconds| seconds < 0) {
+                json::set(object, &["spec", "terminationGracePeriodSeconds"], 1.into());
+            }
             json::set(object, &["status"], json!({"phase": "Pending", "qosClass": super::defaults::qos(object)}));
             if !json::list(object, &["spec", "schedulingGates"]).is_empty() {
                 let waits = json!([{
@@ -49,20 +53,29 @@ pub(crate) fn create(core: &Core, user: &User, resource: &Resource, object: &mut
         ("", "services") => crate::services::allocate(core, None, object),
         ("certificates.k8s.io", "certificatesigningrequests") => requested_by(user, object),
         ("apps", "daemonsets") => template_generation(object, 1),
-        ("batch", "jobs") => {
-            super::defaults::job_labels(object);
-            let labels = json::at(object, &["spec", "template", "metadata", "labels"]).cloned();
-            if let (None, Some(labels)) = (json::at(object, &["metadata", "labels"]), labels) {
-                json::set(object, &["metadata", "labels"], labels);
-            }
-        }
+        ("batch", "jobs") => super::defaults::job_labels(object),
         (EXTENSIONS, "customresourcedefinitions") => crd::prepare_create(object),
         _ => {}
     }
     if !resource.is_custom() {
         crate::schema::typed::normalise(resource.node(), object);
+        // A job takes the labels of its pods only when it is read back.
+        if !resource.is("batch", "Job") {
+            super::defaults::apply(resource, object);
+        }
+    }
+}
+
+/// Finishes an object after it was checked: what is set here is nobody's mistake.
+pub(crate) fn finish(resource: &Resource, object: &mut Value) {
+    // Definitions are stored as they are written.
+    if resource.is_custom() || resource.group == EXTENSIONS {
+        return;
+    }
+    if resource.is("batch", "Job") {
         super::defaults::apply(resource, object);
     }
+    crate::schema::typed::as_stored(resource.node(), object);
 }
 
 /// A request for a certificate tells who made it.

@@ -46,7 +46,7 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
     match resource.custom() {
         Some(_) => out.extend(custom(resource, new, Some(old), subresource)),
         None if subresource.is_empty() => out.extend(builtin(core, resource, new, Some(old))),
-        None if subresource == "finalize" => out.extend(others::namespace(new)),
+        None if subresource == "finalize" => out.extend(others::namespace(new, true)),
         None if subresource == "status" && resource.plural == "poddisruptionbudgets" => {
             out.extend(others::budget_status(new));
         }
@@ -147,7 +147,7 @@ fn builtin(core: &Core, resource: &Resource, object: &Value, old: Option<&Value>
         ("", "configmaps") => config::config_map(object, old),
         ("", "secrets") => config::secret(object, old),
         ("" | "events.k8s.io", "events") => config::event(resource, object, old),
-        ("", "namespaces") => others::namespace(object),
+        ("", "namespaces") => others::namespace(object, false),
         ("", "pods") => pods::pod(object, old),
         ("", "nodes") => nodes::node(object, old),
         ("", "services") => services::service(object, old),

@@ -49,10 +49,15 @@ pub(crate) fn of(resource: &Resource) -> Value {
 }
 
 /// Returns the columns of the scale of an object.
-pub(crate) fn of_scale() -> Value {
-    let own = SCALES
-        .iter()
-        .map(|Column(name, kind, priority, _)| column(name, kind, "", &format!("{name} of the object."), *priority));
+pub(crate) fn of_scale(custom: bool) -> Value {
+    let own = SCALES.iter().map(|Column(name, kind, priority, _)| {
+        let (kind, format) = match *name {
+            "Name" if custom => (*kind, "name"),
+            "Age" if custom => ("date", ""),
+            _ => (*kind, ""),
+        };
+        column(name, kind, format, &format!("{name} of the object."), *priority)
+    });
     own.collect()
 }
 
@@ -96,8 +101,9 @@ fn custom_cell(kind: &str, value: Option<Value>, now: Timestamp) -> Value {
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) | ("string", Value::String(_) | Value::Null) => {
             value
         }
+        ("date", Value::String(text)) if !text.is_empty() && text.parse::<Timestamp>().is_err() => "<invalid>".into(),
         ("date", Value::String(text)) => ago(text, now).into(),
-        ("string", other) => json::compact(other).into(),
+        ("string", other) => json::compact(&json::sorted(other)).into(),
         _ => Value::Null,
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn table(
 ) -> Value {
     let now = core.config.clock.now();
     let scale = objects.first().is_some_and(|object| object["kind"] == "Scale" && resource.kind != "Scale");
-    let columns = if scale { columns::of_scale() } else { columns::of(resource) };
+    let columns = if scale { columns::of_scale(resource.is_custom()) } else { columns::of(resource) };
     let rows: Vec<Value> = objects
         .into_iter()
         .map(|object| {

@@ -24,6 +24,8 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             let shown = json!({"Key": key, "Value": value, "Effect": effect, "TimeAdded": null});
             let mut error = FieldError::duplicate(at, &shown);
             "taints must be unique by key and effect pair".clone_into(&mut error.detail);
+            // A change is looked at twice.
+            out.extend(old.is_some().then(|| error.clone()));
             out.push(error);
         }
         if effect.is_empty() {

@@ -51,11 +51,11 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
 }
 
 /// Checks what holds a namespace.
-pub(super) fn namespace(object: &Value) -> Vec<FieldError> {
+pub(super) fn namespace(object: &Value, finalizing: bool) -> Vec<FieldError> {
     let mut out = Vec::new();
     for (index, finalizer) in json::list(object, &["spec", "finalizers"]).iter().enumerate() {
         let name = finalizer.as_str().unwrap_or_default();
-        let field = format!("spec.finalizers[{index}]");
+        let field = if finalizing { format!("spec.finalizers[{index}]") } else { "spec.finalizers".to_owned() };
         let errors = names::qualified(name);
         let plain = errors.is_empty() && !name.contains('/') && !crate::meta::FINALIZERS.contains(&name);
         out.extend(errors.into_iter().map(|error| FieldError::invalid_text(field.clone(), name, error)));

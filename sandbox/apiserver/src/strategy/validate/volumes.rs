@@ -65,8 +65,7 @@ pub(super) fn volume(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErr
     let capacity = json::at(object, &["spec", "capacity"]).and_then(Value::as_object);
     if capacity.is_none_or(serde_json::Map::is_empty) {
         out.push(FieldError::required("spec.capacity", ""));
-        let shown = Value::Object(serde_json::Map::new());
-        out.push(FieldError::not_supported("spec.capacity", &shown, &["storage"]));
+        out.push(FieldError::not_supported("spec.capacity", &Value::Null, &["storage"]));
     } else if capacity.is_some_and(|capacity| capacity.len() > 1 || !capacity.contains_key("storage")) {
         let shown = json::at(object, &["spec", "capacity"]).cloned().unwrap_or_default();
         out.push(FieldError::not_supported("spec.capacity", &shown, &["storage"]));

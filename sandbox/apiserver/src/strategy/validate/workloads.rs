@@ -24,6 +24,13 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
     not_negative(object, &["spec"], &["replicas"], &mut out);
     if resource.group.is_empty() {
         plain_selector(object, &mut out);
+        let unset = json::at(object, template).is_none_or(|template| {
+            json::list(template, &["spec", "containers"]).is_empty() && template["metadata"].get("labels").is_none()
+        });
+        if unset {
+            out.push(FieldError::required(path, ""));
+            return out;
+        }
     } else if resource.group == "apps" {
         not_negative(object, &["spec"], SECONDS, &mut out);
         selector(resource, object, &path, &mut out);

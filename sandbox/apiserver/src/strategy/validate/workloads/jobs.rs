@@ -17,10 +17,10 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
     let at = path.join(".");
     let spec = json::at(object, path).unwrap_or(&Value::Null);
     let name = crate::meta::name(object);
-    if !cron && name.len() > 63 {
+    let wrong = if cron { Vec::new() } else { crate::names::label_value(name) };
+    for detail in wrong {
         // Two labels of its pods hold the name.
-        let detail = "must be no more than 63 bytes";
-        out.extend([(); 2].map(|()| FieldError::invalid_text("spec.template.labels", name, detail)));
+        out.extend([(); 2].map(|()| FieldError::invalid_text("spec.template.labels", name, detail.clone())));
     }
     not_negative(object, path, COUNTS, out);
     not_negative(object, path, &["ttlSecondsAfterFinished"], out);

@@ -75,11 +75,6 @@ pub(super) fn daemon_set(object: &Value, out: &mut Vec<FieldError>) {
 }
 
 pub(super) fn stateful_set(object: &Value, out: &mut Vec<FieldError>) {
-    // The names of its pods are labels.
-    let name = crate::meta::name(object);
-    if name.contains('.') && crate::names::is_subdomain(name) {
-        out.push(FieldError::invalid_text("metadata.name", name, "must not contain dots"));
-    }
     if let Some(start) = json::at(object, &["spec", "ordinals", "start"]).filter(|start| start.as_i64() < Some(0)) {
         out.push(FieldError::invalid("spec.ordinals.start", start, "must be greater than or equal to 0"));
     }
