@@ -11,6 +11,9 @@ mod chart;
 #[path = "golden/files.rs"]
 mod files;
 #[cfg(test)]
+#[path = "golden/helm.rs"]
+mod helm;
+#[cfg(test)]
 #[path = "golden/input.rs"]
 mod input;
 #[cfg(test)]
