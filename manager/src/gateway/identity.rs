@@ -22,11 +22,13 @@ impl Shared {
         self.events.note(TunnelEvent::IdentityLocked { uid: uid.clone() });
     }
 
-    /// Closes every live session whose certificate is not in force any more.
+    /// Closes every session whose certificate is not in force any more, but for one that ends what is open on it: its own
+    /// successor has the certificate after it.
     pub(super) fn cut_unpinned(&self) {
-        self.sessions.sieve(|session| {
-            let pinned = self.identities.pinned(session.identity());
-            pinned.map(drop).map_err(|unpinned| (code(unpinned), unpinned.to_string()))
+        self.sessions.sieve(|session, retired| match self.identities.pinned(session.identity()) {
+            Ok(_) => Ok(()),
+            Err(Unpinned::Replaced) if retired => Ok(()),
+            Err(unpinned) => Err((code(unpinned), unpinned.to_string())),
         });
     }
 }

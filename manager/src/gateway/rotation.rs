@@ -95,7 +95,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    async fn identity_changed(&self, name: &str, version: Option<&Version>) {
+    pub(super) async fn identity_changed(&self, name: &str, version: Option<&Version>) {
         let Some(uid) = IdentityStore::uid_in(name) else { return };
         match self.shared.identities.refresh(&uid, version).await {
             Ok(()) => self.shared.cut_unpinned(),

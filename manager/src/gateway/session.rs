@@ -282,10 +282,12 @@ impl Sessions {
         live.names.get(name).and_then(|uid| live.open(uid))
     }
 
-    /// Closes every live session that `keep` says no to, with its words.
-    pub(super) fn sieve(&self, keep: impl Fn(&AgentSession) -> Result<(), (CloseCode, String)>) {
-        for session in self.lock().sessions.values() {
-            if let Err((code, why)) = keep(session) {
+    /// Closes every session that `keep` says no to, with its words; it is told whether a successor has replaced it.
+    pub(super) fn sieve(&self, keep: impl Fn(&AgentSession, bool) -> Result<(), (CloseCode, String)>) {
+        let live = self.lock();
+        let all = live.sessions.values().map(|session| (session, false));
+        for (session, retired) in all.chain(live.retired.values().flatten().map(|session| (session, true))) {
+            if let Err((code, why)) = keep(session, retired) {
                 session.close(code, &why);
             }
         }

@@ -10,7 +10,9 @@ use lattice_protocol::v1::health_client::HealthClient;
 
 use super::world::{Agent, Enrolment, World, echo};
 use crate::gateway::TunnelEvent;
+use crate::gateway::rotation::Worker;
 use crate::store::ca;
+use crate::store::vault::Vault as _;
 
 /// Reads events until the agent is connected.
 async fn connected(world: &mut World) -> std::sync::Arc<crate::gateway::AgentSession> {
@@ -126,6 +128,21 @@ async fn a_successor_takes_over_without_a_gap_and_is_no_rival() {
     for agent in [new, last] {
         let closed = agent.session.closed().await;
         assert!(matches!(closed, Closed::Peer { code: CloseCode::Revoked, .. }), "{closed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_handed_over_ends_as_well_when_its_identity_has_gone() {
+    let mut world = World::new().await;
+    let old = world.agent(echo()).await;
+    connected(&mut world).await;
+    let (new, _) = handed_over(&mut world, &old).await;
+    let name = format!("lattice-identity-{}", world.uid);
+    world.vault.delete(&name).await.unwrap();
+    Worker::new(world.gateway.shared()).identity_changed(&name, None).await;
+    for agent in [old, new] {
+        let closed = agent.session.closed().await;
+        assert!(matches!(closed, Closed::Peer { code: CloseCode::UnknownIdentity, .. }), "{closed:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use lattice_protocol::token::JoinToken;
 
 use super::record::{Admission, Certificate, Record, Recovery};
 use super::{Error, Held, IdentityStore, Refusal, secret_name};
-use crate::store::ca::SigningRequest;
+use crate::store::ca::{Issued, SigningRequest};
 use crate::store::vault::Vault;
 
 /// What an agent without a certificate in force shows. The signature over it was checked by the caller.
@@ -55,8 +55,8 @@ pub struct Identified {
     pub sequence: u64,
 }
 
-/// What a request may have, and whether it was promised before.
-type Verdict = Result<(Certificate, bool), Refusal>;
+/// What a request may have, and whether it was promised before; none when that is to be signed first.
+type Verdict = Result<Option<(Certificate, bool)>, Refusal>;
 
 impl IdentityStore {
     /// Answers a renewal that an agent asks for in a session of certificate `serial`. An answer of [`Refusal::Locked`]
@@ -110,26 +110,34 @@ impl IdentityStore {
     ) -> Result<Renewed, Error> {
         let ca = self.ca.present();
         let issuer = ca.pin().to_string();
-        let issued = ca.certify_agent(request, ca.fleet().agent(uid), now).await?;
-        let verdict: Verdict = self
-            .change(uid, |record| {
-                let mut next = record.cloned().ok_or(Refusal::BoundKey)?;
-                let verdict = match judge(&mut next, &issuer) {
-                    Ok(Admission::Sign) => {
-                        granted(&mut next);
-                        Ok((next.grant(request, &issued), false))
-                    }
-                    Ok(Admission::Again(certificate)) => Ok((certificate, true)),
-                    // A lock is a change as well: it is written down before anybody hears of it.
-                    Err(refusal) => Err(refusal),
-                };
-                Ok((Some(next), verdict))
-            })
-            .await?;
-        let (Certificate { chain_pem, serial, not_after, sequence }, repeated) = verdict?;
-        // A lost race, or an answer that came twice: what counts is what is stored.
-        let repeated = repeated || serial != issued.serial;
-        Ok(Renewed { chain_pem, serial, not_after, sequence, repeated })
+        let mut issued: Option<Issued> = None;
+        loop {
+            let verdict: Verdict = self
+                .change(uid, |record| {
+                    let mut next = record.cloned().ok_or(Refusal::BoundKey)?;
+                    let verdict = match (judge(&mut next, &issuer), &issued) {
+                        // Judged again once it is signed: who may have nothing costs the CA's key no signature.
+                        (Ok(Admission::Sign), None) => return Ok((None, Ok(None))),
+                        (Ok(Admission::Sign), Some(issued)) => {
+                            granted(&mut next);
+                            Ok(Some((next.grant(request, issued), false)))
+                        }
+                        (Ok(Admission::Again(certificate)), _) => Ok(Some((certificate, true))),
+                        // A lock is a change as well: it is written down before anybody hears of it.
+                        (Err(refusal), _) => Err(refusal),
+                    };
+                    Ok((Some(next), verdict))
+                })
+                .await?;
+            let Some((certificate, promised)) = verdict? else {
+                issued = Some(ca.certify_agent(request, ca.fleet().agent(uid), now).await?);
+                continue;
+            };
+            let Certificate { chain_pem, serial, not_after, sequence } = certificate;
+            // A lost race, or an answer that came twice: what counts is what is stored.
+            let repeated = promised || issued.is_none_or(|issued| issued.serial != serial);
+            return Ok(Renewed { chain_pem, serial, not_after, sequence, repeated });
+        }
     }
 
     /// An agent showed a certificate: if it is the next one, it takes over.

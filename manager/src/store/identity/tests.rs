@@ -1,16 +1,17 @@
 //! Join tokens and pins, with races, crashes and lost answers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lattice_protocol::limits::{CERTIFICATE_LIFETIME, JOIN_TOKEN_LIFETIME};
 use lattice_protocol::tls;
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SigningKey as _};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::*;
+use crate::store::ca::{Signer, SignerError};
 use crate::store::vault::memory::MemoryVault;
 
 mod months;
@@ -283,4 +284,75 @@ async fn the_store_keeps_no_token() {
         assert!(!format!("{entry:?}").contains(&token.hash().to_hex()));
     }
     assert_eq!(entries.len(), 1);
+}
+
+/// Keeps the CA's key and counts what it signs.
+struct Counted {
+    key: KeyPair,
+    signed: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Safe(Arc<Counted>);
+
+impl std::fmt::Debug for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counted")
+    }
+}
+
+impl Signer for Counted {
+    fn public_point(&self) -> &[u8] {
+        self.key.der_bytes()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
+        self.signed.fetch_add(1, Ordering::Relaxed);
+        Ok(self.key.sign(message).unwrap())
+    }
+}
+
+impl ca::Safe for Safe {
+    fn make(&self) -> Result<String, SignerError> {
+        Ok("key".to_owned())
+    }
+
+    fn find(&self, _: &str) -> Result<Arc<dyn Signer>, SignerError> {
+        Ok(Arc::clone(&self.0) as _)
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_refused_or_was_answered_before_costs_no_signature() {
+    let mut world = World::new().await;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let counted = Arc::new(Counted { key, signed: AtomicU32::new(0) });
+    world.vault = Arc::new(MemoryVault::default());
+    let (vault, safe): (Arc<dyn Vault>, Arc<dyn ca::Safe>) =
+        (Arc::clone(&world.vault) as _, Arc::new(Safe(Arc::clone(&counted))));
+    let fleet = "test.example".parse().unwrap();
+    let ca = Authorities::open_with(Arc::clone(&vault), Some(safe), &fleet, CERTIFICATE_LIFETIME, now()).await.unwrap();
+    world.store = IdentityStore::open(vault, ca).await.unwrap();
+    let (token, first, next) = (world.token().await, csr(), csr());
+    world.enrol(&token, &first).await.unwrap();
+    let before = counted.signed.load(Ordering::Relaxed);
+    let asked = |key: &SigningRequest, sequence| Asked {
+        key_sha256: key.key_sha256(),
+        sequence,
+        kube_system_uid: KUBE_SYSTEM.to_owned(),
+        from: "192.0.2.1".to_owned(),
+    };
+    let thief = csr();
+    let stranger = world.store.recover(&world.uid, &asked(&thief, 1), &thief, now()).await;
+    assert!(matches!(stranger, Err(Error::Refused(Refusal::BoundKey))), "{stranger:?}");
+    assert_eq!(counted.signed.load(Ordering::Relaxed), before, "a stranger's request is not signed");
+    for repeated in [false, true] {
+        let renewed = world.store.recover(&world.uid, &asked(&first, 1), &next, now()).await.unwrap();
+        assert_eq!((renewed.repeated, counted.signed.load(Ordering::Relaxed)), (repeated, before + 1));
+    }
+    let clone = world.store.recover(&world.uid, &asked(&first, 1), &csr(), now()).await;
+    assert!(matches!(clone, Err(Error::Refused(Refusal::Locked))), "{clone:?}");
+    assert_eq!(counted.signed.load(Ordering::Relaxed), before + 1);
+    world.store = IdentityStore::open(Arc::clone(&world.vault) as _, Arc::clone(&world.store.ca)).await.unwrap();
+    assert!(world.store.identified(&world.uid).unwrap().locked.is_some(), "and yet the lock is written down");
 }

@@ -298,3 +298,14 @@ impl World {
         Ok(())
     }
 }
+
+#[test]
+fn a_count_that_no_agent_reaches_is_refused_and_changes_nothing() {
+    let (mut world, agent) = World::enrolled(7);
+    let before = world.record.clone();
+    for sequence in [u64::MAX, u64::MAX - 1, agent.sequence + AHEAD_MAX + 1] {
+        let asked = Recovery { key_sha256: &agent.bound, sequence, kube_system_uid: KUBE_SYSTEM, from: "192.0.2.1" };
+        let refused = world.record.recover(&asked, &request(), &world.issuer, world.now);
+        assert_eq!((refused, &world.record), (Err(Refusal::NotInForce), &before), "count {sequence}");
+    }
+}
