@@ -169,6 +169,7 @@ impl ClusterActor {
             agent: self.crew.agents.facts(&subject.uid),
             catalog,
             started_at: self.crew.started_at,
+            after_absence: self.crew.after_absence,
             quarantine: None,
         };
         facts::gather(subject.cluster.clone(), &subject.name, sources)

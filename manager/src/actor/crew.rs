@@ -37,6 +37,8 @@ pub struct Crew {
     pub holder: Arc<str>,
     /// When this manager began to serve agents.
     pub started_at: Timestamp,
+    /// No manager was here for a while before this one.
+    pub after_absence: bool,
     /// Room for effects.
     pub effects: Arc<Semaphore>,
     /// Looks after clusters whose actors are left alone.

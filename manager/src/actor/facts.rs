@@ -28,6 +28,8 @@ pub(super) struct Sources<'a> {
     pub(super) catalog: Arc<Catalog>,
     /// When this manager began to serve agents.
     pub(super) started_at: Timestamp,
+    /// No manager was here for a while before.
+    pub(super) after_absence: bool,
     /// Why the cluster is left alone.
     pub(super) quarantine: Option<Quarantine>,
 }
@@ -44,6 +46,7 @@ pub(super) fn gather(cluster: Arc<LatticeCluster>, name: &ClusterName, sources: 
         parent: ParentFacts {
             addresses: sources.gateway.endpoints().to_vec(),
             started_at: sources.started_at,
+            after_absence: sources.after_absence,
             clock_ahead_ms: -i64::try_from(clock::correction().as_millis()).unwrap_or_default(),
         },
         namespace: namespace(cache, &objects),

@@ -193,7 +193,8 @@ pub struct AgentStatus {
     /// Whether it is connected.
     pub connected: bool,
 
-    /// Since when `connected` is as it is.
+    /// Since when `connected` is as it is. A manager that is restarted and finds its agent again does not begin anew; one
+    /// that was away for longer does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 

@@ -54,6 +54,8 @@ pub(super) struct Parts {
     pub(super) holder: String,
     /// Client of the parent's API.
     pub(super) client: Client,
+    /// No manager was here for a while before this process.
+    pub(super) after_absence: bool,
     /// Open while the Lease is held.
     pub(super) fence: Fence,
     /// Metrics.
@@ -124,6 +126,7 @@ pub(super) async fn lead(parts: &Parts, stop: CancellationToken) -> Result<(), E
         exporter: parts.exporter.clone(),
         holder: parts.holder.as_str().into(),
         started_at: clock::now(),
+        after_absence: parts.after_absence,
         effects: Crew::effect_slots(),
         wardens: Arc::new(Wardens::default()),
         faults: parts.args.sandbox_faults.clone().map(Arc::new),

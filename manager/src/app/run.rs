@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use lattice_protocol::clock;
 use lattice_protocol::spiffe::TrustDomain;
 use lattice_protocol::task::{self, Kind as TaskKind};
 use lattice_protocol::telemetry::{self, Fallback};
@@ -19,6 +20,7 @@ use super::leader::{self, Parts};
 use super::time;
 use crate::actor::{Stage, StageError};
 use crate::api::SYSTEM_NAMESPACE;
+use crate::lifecycle::GRACE;
 use crate::metrics::{self, Metrics};
 use crate::store::{Fence, LeaseRecord};
 use crate::watch::{Election, LEASE_DURATION, Leadership};
@@ -116,11 +118,23 @@ async fn live(
     client::ensure_namespace(&client, SYSTEM_NAMESPACE).await;
     let (keeper, fence) = Fence::closed();
     let record = LeaseRecord::new(client.clone(), SYSTEM_NAMESPACE, LEASE, &holder, LEASE_DURATION);
+    let after_absence = after_absence(&record).await;
     let (election, leadership) = Election::new(record, keeper);
     let drained = CancellationToken::new();
     let election = election.spawn(stop.clone(), drained.clone());
-    let parts =
-        Parts { args, trust_domain, holder, client, fence, metrics, stage: stage.clone(), exporter, renderer, catalog };
+    let parts = Parts {
+        args,
+        trust_domain,
+        holder,
+        client,
+        after_absence,
+        fence,
+        metrics,
+        stage: stage.clone(),
+        exporter,
+        renderer,
+        catalog,
+    };
     let result = play(&parts, leadership, stop.clone()).await;
 
     stop.cancel();
@@ -132,6 +146,15 @@ async fn live(
     stage.stop();
     tracing::info!("manager ended");
     result
+}
+
+/// Whether nobody has held the Lease for so long that agents' sessions were away for longer than a restart takes.
+async fn after_absence(record: &LeaseRecord) -> bool {
+    match record.read().await {
+        Ok(Some(last)) => last.renewed_at().is_none_or(|at| clock::now().duration_since(at) > GRACE),
+        // The first manager ever has seen no session; and when nobody knows, nothing is written anew.
+        Ok(None) | Err(_) => false,
+    }
 }
 
 /// Plays the leader's role whenever the Lease is held.

@@ -40,9 +40,13 @@ pub(super) fn show(look: &mut Look<'_>) {
 
 fn connected(look: &mut Look<'_>, session: &Session) {
     // A session over the same transport as the one that was never seen to end goes on with it: a manager that was
-    // restarted, or an agent that came back before anybody looked, has nothing to tell.
+    // restarted, or an agent that came back before anybody looked, has nothing to tell. What a manager knew that was away
+    // for longer has ended unseen.
     let before = look.stored.agent.clone().unwrap_or_default();
-    let goes_on = before.connected && before.transport.as_deref() == Some(session.transport.as_str());
+    let began_here =
+        before.since.as_ref().is_some_and(|since| since.0 >= clock::to_seconds(look.facts.parent.started_at));
+    let seen_to_last = began_here || !look.facts.parent.after_absence;
+    let goes_on = seen_to_last && before.connected && before.transport.as_deref() == Some(session.transport.as_str());
     let since = before.since.filter(|_| goes_on).unwrap_or_else(|| time(session.since));
     let message = format!("connected over {} since {}", session.transport, since.0);
     look.set(AGENT_CONNECTED, ConditionStatus::True, Reason::Connected, message);

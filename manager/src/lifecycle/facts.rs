@@ -57,6 +57,8 @@ pub struct ParentFacts {
     pub addresses: Vec<String>,
     /// When this manager began to serve agents.
     pub started_at: Timestamp,
+    /// No manager was here for a while before that, so whatever it knew of sessions has ended unseen.
+    pub after_absence: bool,
     /// By how much this manager's own clock is ahead of its API server's, milliseconds; 0 while they agree. It works by
     /// the API server's.
     pub clock_ahead_ms: i64,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
@@ -27,9 +28,16 @@ pub struct LeaseSeen {
     /// How long a candidate must see no change before it may take it.
     pub duration: Duration,
     version: String,
-    renewed: Option<String>,
+    renewed: Option<Timestamp>,
     acquired: Option<MicroTime>,
     transitions: i32,
+}
+
+impl LeaseSeen {
+    /// When its holder renewed it last, or gave it up.
+    pub fn renewed_at(&self) -> Option<Timestamp> {
+        self.renewed
+    }
 }
 
 impl std::fmt::Debug for LeaseRecord {
@@ -128,7 +136,7 @@ fn seen(lease: Lease) -> LeaseSeen {
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
         duration: Duration::from_secs(spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(15)),
         version,
-        renewed: spec.renew_time.map(|at| at.0.to_string()),
+        renewed: spec.renew_time.map(|at| at.0),
         acquired: spec.acquire_time,
         transitions: spec.lease_transitions.unwrap_or(0),
     }

@@ -46,7 +46,12 @@ impl Life {
             provider: Observed::Known(Arc::new(serde_json::from_value(provider).expect("a provider"))),
             credentials: Observed::Absent,
             missing_kinds: Observed::Known(Vec::new()),
-            parent: ParentFacts { addresses: vec!["parent:50051".to_owned()], started_at: now, clock_ahead_ms: 0 },
+            parent: ParentFacts {
+                addresses: vec!["parent:50051".to_owned()],
+                started_at: now,
+                after_absence: false,
+                clock_ahead_ms: 0,
+            },
             namespace: Observed::Absent,
             secrets: SecretsFacts {
                 enrolment: Observed::Absent,

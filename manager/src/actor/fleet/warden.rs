@@ -101,6 +101,7 @@ async fn step(crew: &Crew, cluster: Arc<LatticeCluster>, why: &Quarantine, state
         agent: crew.agents.facts(&subject.uid),
         catalog: Arc::new(evaluate(&crew.performer, &subject, crew.agents.kubernetes(&subject.uid).as_deref())),
         started_at: crew.started_at,
+        after_absence: crew.after_absence,
         quarantine: Some(why.clone()),
     };
     let facts = facts::gather(cluster.clone(), &subject.name, sources);

@@ -106,6 +106,27 @@ fn an_agent_that_does_not_come_back_after_a_restart_is_lost_after_the_grace() {
 }
 
 #[test]
+fn the_age_of_a_session_outlives_a_restart_but_not_an_absence_of_the_manager() {
+    let mut world = ready();
+    let since = |world: &World| world.status().agent.expect("an agent").since.expect("a time").0;
+    let first = since(&world);
+    world.pass(30);
+    world.restart();
+    world.run();
+    assert_eq!(since(&world), first, "a restart has nothing to tell");
+    world.pass(3 * 3600);
+    world.restart();
+    world.facts.parent.after_absence = true;
+    world.run();
+    let second = since(&world);
+    assert!(second > first, "nobody has seen the first session for hours");
+    says(&world, AGENT_CONNECTED, ConditionStatus::True, Reason::Connected, &second.to_string());
+    world.pass(600);
+    world.settle();
+    assert_eq!(since(&world), second, "and it goes on from there");
+}
+
+#[test]
 fn an_agent_that_cannot_reach_the_parent_is_explained() {
     let mut world = World::new();
     world.uplink = false;

@@ -101,6 +101,7 @@ impl World {
             parent: ParentFacts {
                 addresses: vec!["10.0.0.5:50051".to_owned()],
                 started_at: start(),
+                after_absence: false,
                 clock_ahead_ms: 0,
             },
             namespace: Observed::Absent,
