@@ -10,9 +10,11 @@ mod kubeconfig;
 mod leader;
 mod run;
 mod time;
+mod words;
 
 pub use authority::authority;
 pub use cli::{CaArgs, Cli, Command, EnrolArgs, KubeconfigArgs, RunArgs};
 pub use enrol::enrol;
 pub use kubeconfig::{Made, kubeconfig};
 pub use run::{Error, run};
+pub use words::in_words;

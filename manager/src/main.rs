@@ -80,6 +80,6 @@ fn sandbox_env() -> anyhow::Result<SandboxEnv> {
 /// Says why on standard error; the process's exit code is `code`.
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "lattice-manager: {error:#}");
+    let _ = writeln!(std::io::stderr(), "lattice-manager: {}", app::in_words(error.as_ref()));
     ExitCode::from(code)
 }

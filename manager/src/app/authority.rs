@@ -178,7 +178,10 @@ fn tell(status: &RotationStatus) -> String {
     for (what, names) in [
         ("agents that do not trust the present bundle", &standing.agents),
         ("kubeconfigs that do not carry it", &standing.kubeconfigs),
-        ("agents whose certificate another CA signed", &standing.certificates),
+        (
+            "agents whose certificate another CA signed; connected ones change it within 15 minutes",
+            &standing.certificates,
+        ),
     ] {
         if !names.is_empty() {
             let _ = writeln!(text, "lagging:  {what}: {}", names.join(", "));

@@ -214,18 +214,19 @@ pub enum CaStep {
 
 const ENROL_EXAMPLES: &str = "\
 Examples:
-  lattice-manager enrol backend --kubeconfig parent.kubeconfig | kubectl --kubeconfig backend.kubeconfig apply -f -
+  lattice-manager enrol backend | kubectl --kubeconfig backend.yaml apply -f -
       let a new agent of cluster backend in: after its Secret was wiped, or its identity locked
 
+backend.yaml is a kubeconfig of the cluster itself: without its agent, `lattice-manager kubeconfig` leads nowhere.
 Nothing changes until the new agent has come; from then on whoever held the identity before is refused.
 The output holds a join token: good for one agent and 24 hours. It goes to standard output only.";
 
 const CA_EXAMPLES: &str = "\
 Examples:
-  lattice-manager ca status --kubeconfig parent.kubeconfig       who signs, and who has not followed
-  lattice-manager ca rotate --kubeconfig parent.kubeconfig       the next step: publish, then sign, then retire
-  lattice-manager ca rotate --without-laggards                   go on without clusters that are away
-  lattice-manager ca rotate --step rollback                      back to the CA that signed before
+  lattice-manager ca status                     who signs, who has not followed
+  lattice-manager ca rotate                     publish, then sign, then retire
+  lattice-manager ca rotate --without-laggards  without those that are away
+  lattice-manager ca rotate --step rollback     to the CA that signed before
 
 The running manager takes the step; its key never leaves the parent.";
 

@@ -57,7 +57,7 @@ pub enum Refused {
         next: Step,
     },
     /// Some have not followed the last step.
-    #[error("cannot {step} yet: {} not followed: {}", count(names.len()), name(names))]
+    #[error("cannot {step} yet: {} not followed: {}; wait, or go on with --without-laggards", count(names.len()), name(names))]
     Laggards {
         /// What was asked for.
         step: Step,
@@ -249,7 +249,10 @@ mod tests {
         let standing =
             Standing { agents: vec!["b".into(), "a".into()], kubeconfigs: vec!["a".into()], ..Standing::default() };
         let refused = advance(Phase::Signing, at(0), Step::Retire, &standing, false, at(9)).unwrap_err();
-        assert_eq!(refused.to_string(), "cannot retire yet: 2 clusters have not followed: a, b");
+        assert_eq!(
+            refused.to_string(),
+            "cannot retire yet: 2 clusters have not followed: a, b; wait, or go on with --without-laggards"
+        );
         assert_eq!(advance(Phase::Signing, at(0), Step::Retire, &standing, true, at(9)), Ok(Phase::Standby));
         let old = Standing { certificates: vec!["c".into()], ..Standing::default() };
         assert!(advance(Phase::Signing, at(0), Step::Retire, &old, false, at(9)).is_err());
