@@ -47,10 +47,14 @@ async fn a_skewed_agent_is_tolerated_within_bounds_and_both_sides_say_so_beyond(
         assert!(told.contains("against the parent's"), "{told}");
         assert_eq!(agent.log().matches("coming back with the bound key").count(), 0, "its own clock is nobody's judge");
     }
-    let of = rig.object("beyond").await?;
-    let agent = Agent::start(&rig, &of, &rig.token(&of).await?, &["--simulated-clock-offset", "-900"]).await?;
-    let told = agent.tells("EnrolmentFailed").await?;
-    assert!(told.contains("valid from") && told.contains("compare the clocks of both machines"), "{told}");
+    // Behind the start of the manager's certificate, and past its end.
+    for (name, offset) in [("beyond", "-900"), ("far-beyond", "90000")] {
+        let of = rig.object(name).await?;
+        let agent = Agent::start(&rig, &of, &rig.token(&of).await?, &["--simulated-clock-offset", offset]).await?;
+        let told = agent.tells("EnrolmentFailed").await?;
+        let both_times = told.contains("valid from") && told.contains("and the clock here shows");
+        assert!(both_times && told.contains("compare the clocks of both machines"), "{offset}: {told}");
+    }
     let said = rig.log();
     let words = "refused this manager's certificate: compare the clocks of both machines";
     said.lines().find(|line| line.contains(words)).context(said.clone())?;

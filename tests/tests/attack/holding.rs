@@ -15,9 +15,11 @@ use crate::wait::until;
 #[tokio::test]
 async fn attack_08_a_forgotten_identity_is_cut_and_never_let_in_again() -> Result<()> {
     let rig = Rig::shared().await?;
-    let of = cluster(81);
+    let of = rig.object("forgotten").await?;
     let (asking, own) = rig.agent(&of).await?;
     let (session, _endpoint) = rig.way().await?.quic(&own).await?;
+    // In service: before that, the last look at the pins would end it.
+    rig.condition(&of, "AgentConnected", "connected over").await?;
     rig.forget(&of).await?;
     let closed = tokio::time::timeout(Duration::from_secs(5), session.closed()).await?;
     assert!(matches!(closed, Closed::Peer { code: CloseCode::UnknownIdentity, .. }), "{closed}");

@@ -1,8 +1,7 @@
 //! Attacks on identity, against the built manager over an embedded parent API: each is refused with a typed error, and
 //! where a person should know, an Event says it.
 //!
-//! They run by default, but for the whole life in the sandbox with its search for secrets (`LATTICE_ATTACKS=all`); most share
-//! one parent, each from an address of its own. `LATTICE_MONTHS=1` lets the
+//! All of them are part of every run; most share one parent, each from an address of its own. `LATTICE_MONTHS=1` lets the
 //! life of one built agent go through 200 renewals, three rotations and long sleeps in real time ([`rotation`]).
 
 mod agent;

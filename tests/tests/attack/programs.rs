@@ -71,6 +71,15 @@ async fn attack_16_nothing_below_tls_1_3_no_other_alpn_and_no_plain_text() -> Re
         let _ = plain.read_to_end(&mut answer).await;
         assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{name}: {answer:?}");
     }
+    // A good certificate without any ALPN is shaken hands with, and not served: the connection ends by itself.
+    let (_, own) = rig.agent(&cluster(163)).await?;
+    let [cert, key] = ["alpn.crt", "alpn.key"].map(|name| rig.folder().join(name));
+    std::fs::write(&cert, &own.chain)?;
+    std::fs::write(&key, &own.key)?;
+    let [cert, key] = [cert, key].map(|path| path.display().to_string());
+    let said =
+        openssl(rig.gateway(), &["-tls1_3", "-ign_eof", "-cert", &cert, "-key", &key]).await?.unwrap_or_default();
+    assert!(said.contains("No ALPN negotiated") && said.contains("exit"), "{said}");
     // And what is right is answered.
     for (port, path, words) in [(rig.bootstrap(), "/v1/enrol", "NotFound"), (rig.proxy(), "/version", "40")] {
         let url = format!("https://{port}{path}");
