@@ -58,6 +58,8 @@ fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<SpiffeId, Unacceptable
     let names = certificate.subject_alternative_name().map_err(|_| Unacceptable::Malformed)?;
     let mut uris = names.iter().flat_map(|san| &san.value.general_names).filter_map(|name| match name {
         GeneralName::URI(uri) => Some(*uri),
+        // A name that is no text may be a URI as well: it counts, and is nobody's id.
+        GeneralName::Invalid(..) => Some(""),
         _ => None,
     });
     match (uris.next(), uris.next()) {

@@ -141,8 +141,13 @@ fn certificate(input: &[u8]) {
     for der in
         [Some(input.to_vec()), CertificateDer::from_pem_slice(input).ok().map(|der| der.to_vec())].into_iter().flatten()
     {
-        let Ok(identity) = Identity::of(&CertificateDer::from(der)) else { continue };
-        spiffe(identity.id.to_string().as_bytes());
+        let Ok(identity) = Identity::of(&CertificateDer::from(der.clone())) else { continue };
+        let id = identity.id.to_string();
+        spiffe(id.as_bytes());
+        // A URI among the names (RFC 5280, 4.2.1.6), and no other.
+        let uris = der.windows(11).filter(|at| at[0] == 0x86 && at[2..] == *b"spiffe://").count();
+        let whole = [&[0x86, u8::try_from(id.len()).expect("short")], id.as_bytes()].concat();
+        assert!(uris == 1 && der.windows(whole.len()).any(|at| at == whole), "{id} of {uris} in {der:x?}");
     }
     let _ = CaBundle::from_pem(input);
 }
