@@ -47,7 +47,8 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
     if track {
         ownership::on_update(write, None, &mut object, &now);
     }
-    let mut warnings: Vec<String> = meta::dedup_owners(&mut object).into_iter().collect();
+    let twice: Vec<String> = meta::dedup_owners(&mut object).into_iter().collect();
+    let mut warnings = twice.clone();
     meta::on_create(&mut object, &now);
     admission::mutate(core, write, Operation::Create, None, &mut object)?;
     warnings.extend(admission::mutate_by_webhooks(core, write, Operation::Create, None, &mut object).await?);
@@ -58,7 +59,7 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
     warnings.extend(meta::finalizer_warnings(None, &object));
     let errors = strategy::validate::create(core, resource, &object);
     if !errors.is_empty() {
-        return Err(Status::invalid(&resource.kind_target(), meta::name(&object), &errors));
+        return Err(Status::invalid(&resource.kind_target(), meta::name(&object), &errors).with_warnings(twice));
     }
     strategy::prepare::finish(resource, &mut object);
     warnings.extend(strategy::warnings::of_new(resource, &object));

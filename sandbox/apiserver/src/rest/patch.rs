@@ -183,26 +183,27 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
         )));
     }
     check_applied(resource, &applied)?;
-    nameable(resource, &applied)?;
-    if !write.subresource.is_empty() {
-        core.stored(resource, write.namespace, write.name)?;
+    let stored = core.stored(resource, write.namespace, write.name);
+    if let (false, Err(status)) = (write.subresource.is_empty(), &stored) {
+        return Err(status.clone());
     }
     let sent_namespace = meta::namespace(&applied).to_owned();
+    let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
+    let shown = format!("{sent_namespace}/{}; {kind}", meta::name(&applied));
+    typecheck::check(Place::of(resource.node()), &applied)
+        .map_err(|error| Status::unforeseen(format!("failed to create typed patch object ({shown}): {error}")))?;
+    if stored.is_ok() && meta::name(&applied).is_empty() {
+        // What is there has its name.
+        json::set(&mut applied, &["metadata", "name"], write.name.into());
+    }
     update::check_place(write, &mut applied)?;
-    let shown =
-        format!("{sent_namespace}/{}; {}/{}, Kind={}", write.name, resource.group, resource.version, resource.kind);
     let sent_revision = json::text(&applied, &["metadata", "resourceVersion"]).to_owned();
-    let check = || {
-        typecheck::check(Place::of(resource.node()), &applied)
-            .map_err(|error| Status::unforeseen(format!("failed to create typed patch object ({shown}): {error}")))
-    };
     let twice = told_twice(write, &duplicates);
     let told = |outcome: Outcome| Outcome { warnings: [twice.clone(), outcome.warnings].concat(), ..outcome };
-    if write.subresource.is_empty() && core.stored(resource, write.namespace, write.name).is_err() {
-        return apply_missing(core, write, (&applied, &sent_namespace), &check).await.map(told);
+    if stored.is_err() {
+        return apply_missing(core, write, &applied, &sent_namespace).await.map(told);
     }
     update::change(core, write, &mut |live| {
-        check()?;
         let (mut object, entries) = ownership::on_apply(write, Some(live), &applied, &core.now())?;
         if sent_revision.is_empty() {
             json::carry(live, &mut object, &["metadata", "resourceVersion"]);
@@ -213,18 +214,6 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
     })
     .await
     .map(told)
-}
-
-/// Checks that an applied object has metadata that a name could be in.
-fn nameable(resource: &Resource, applied: &Value) -> Result<()> {
-    let metadata = applied.get("metadata").unwrap_or(&Value::Null);
-    let name = metadata.get("name").unwrap_or(&Value::Null);
-    if matches!(metadata, Value::Object(_) | Value::Null) && matches!(name, Value::String(_) | Value::Null) {
-        return Ok(());
-    }
-    let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
-    typecheck::check(Place::of(resource.node()), applied)
-        .map_err(|error| Status::unforeseen(format!("failed to create typed patch object (/; {kind}): {error}")))
 }
 
 fn not_yaml(why: &str) -> Status {
@@ -280,19 +269,17 @@ fn check_applied(resource: &Resource, applied: &Value) -> Result<()> {
     Ok(())
 }
 
-async fn apply_missing(
-    core: &Core,
-    write: &Write<'_>,
-    (applied, namespace): (&Value, &str),
-    check: &(dyn Fn() -> Result<()> + Send + Sync),
-) -> Result<Outcome> {
+async fn apply_missing(core: &Core, write: &Write<'_>, applied: &Value, namespace: &str) -> Result<Outcome> {
     let uid = meta::uid(applied);
     if !uid.is_empty() {
         let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
         return Err(Status::conflict(&write.resource.target(), write.name, &why));
     }
     create::may(core, write)?;
-    check()?;
+    let revision = json::text(applied, &["metadata", "resourceVersion"]);
+    if !revision.is_empty() && revision.parse::<u64>().is_err() {
+        return Err(update::unreadable_revision(revision));
+    }
     let (mut object, entries) = ownership::on_apply(write, None, applied, &core.now())?;
     let mut warnings = read(write, &mut object, namespace)?;
     json::remove(&mut object, &["metadata", "resourceVersion"]);

@@ -77,6 +77,7 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], cont
         Ok(Proposal { object: value.clone(), warnings: warnings.clone(), owned: false })
     })
     .await
+    .map_err(|status| if status.warnings.is_empty() { status.with_warnings(warnings.clone()) } else { status })
 }
 
 fn uid_conflict(write: &Write<'_>, sent: &str, known: &str) -> Status {
@@ -146,12 +147,7 @@ pub(crate) async fn change(
 fn check_revision(write: &Write<'_>, stored: &Stored, live: &Value, new: &Value) -> Result<bool> {
     let resource = write.resource;
     let sent = json::text(new, &["metadata", "resourceVersion"]);
-    let revision = if sent.is_empty() {
-        0
-    } else {
-        sent.parse::<u64>()
-            .map_err(|_| Status::unforeseen(format!("strconv.ParseUint: parsing {sent:?}: invalid syntax")))?
-    };
+    let revision = if sent.is_empty() { 0 } else { sent.parse::<u64>().map_err(|_| unreadable_revision(sent))? };
     if revision == 0 {
         let unconditional = !resource.is_custom()
             && !CONDITIONAL.contains(&resource.group.as_str())
@@ -167,6 +163,11 @@ fn check_revision(write: &Write<'_>, stored: &Stored, live: &Value, new: &Value)
     }
     let _ = live;
     Ok(false)
+}
+
+/// Refuses a revision that is no number.
+pub(crate) fn unreadable_revision(sent: &str) -> Status {
+    Status::unforeseen(format!("strconv.ParseUint: parsing {sent:?}: invalid syntax"))
 }
 
 /// Tries to store a proposal; answers nothing when another write came first.

@@ -31,7 +31,10 @@ const NOT_CHECKED: &str = "some validation rules were not checked because the ob
 pub(crate) fn create(core: &Core, resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut out = meta::validate(resource, object);
     match resource.custom() {
-        Some(_) => out.extend(custom(resource, object, None, "")),
+        Some(_) => {
+            let found = custom(resource, object, None, "", &out);
+            out.extend(found);
+        }
         None => out.extend(builtin(core, resource, object, None)),
     }
     out
@@ -44,7 +47,10 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
         out.extend(meta::validate_again(resource, new));
     }
     match resource.custom() {
-        Some(_) => out.extend(custom(resource, new, Some(old), subresource)),
+        Some(_) => {
+            let found = custom(resource, new, Some(old), subresource, &out);
+            out.extend(found);
+        }
         None if subresource.is_empty() => out.extend(builtin(core, resource, new, Some(old))),
         None if subresource == "finalize" => out.extend(others::namespace(new, true)),
         None if subresource == "status" && resource.plural == "poddisruptionbudgets" => {
@@ -71,8 +77,14 @@ fn ending_too_early(namespace: &Value) -> Option<FieldError> {
     ends.then(|| FieldError::invalid_text("status.Phase", "Terminating", detail))
 }
 
-/// Checks a custom resource. Values that were invalid before may stay as they are.
-fn custom(resource: &Resource, object: &Value, old: Option<&Value>, subresource: &str) -> Vec<FieldError> {
+/// Checks a custom resource. Values that were invalid before may stay as they are; `before` is wrong with its metadata.
+fn custom(
+    resource: &Resource,
+    object: &Value,
+    old: Option<&Value>,
+    subresource: &str,
+    before: &[FieldError],
+) -> Vec<FieldError> {
     let Some(custom) = resource.custom() else { return Vec::new() };
     let node = custom.node();
     let mut errors = match object.get("status").filter(|_| subresource == "status") {
@@ -88,7 +100,7 @@ fn custom(resource: &Resource, object: &Value, old: Option<&Value>, subresource:
     if !custom.rules().any() {
         return errors;
     }
-    let blocked = errors.iter().any(|error| {
+    let blocked = before.iter().chain(&errors).any(|error| {
         use crate::field::Problem::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
         matches!(error.problem, TypeInvalid | Required | TooLong | TooMany | NotSupported)
     });

@@ -1,11 +1,11 @@
 //! Warnings about objects that are taken all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::json;
-use crate::kinds::Resource;
+use crate::kinds::{EXTENSIONS, Resource};
 
 /// Labels of nodes that have new names, since when, and these names.
 const RENAMED: [(&str, &str, &str); 5] = [
@@ -36,12 +36,53 @@ pub(crate) fn of_new(resource: &Resource, object: &Value) -> Vec<String> {
 /// Words warnings about an object that is new or was changed.
 pub(crate) fn of_any(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
     let mut out = headless(resource, object);
+    if resource.is(EXTENSIONS, "CustomResourceDefinition") {
+        let known = old.map(formats).unwrap_or_default();
+        let unknown = formats(object).into_iter().filter(|format| !known.contains(format));
+        out.extend(unknown.map(|format| format!("unrecognized format {format:?}")));
+    }
     let Some(path) = template(resource) else { return out };
     let changed = old.is_none_or(|old| !json::same(&old["spec"], &object["spec"]));
     if let Some(spec) = json::at(object, path).filter(|_| changed) {
         pod(spec, &path.join("."), &mut out);
     }
     out
+}
+
+/// Collects the formats in a definition's schemas that nobody checks.
+fn formats(definition: &Value) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    for version in json::list(definition, &["spec", "versions"]) {
+        if let Some(schema) = json::at(version, &["schema", "openAPIV3Schema"]) {
+            unknown(schema, &mut out);
+        }
+    }
+    out
+}
+
+fn unknown(schema: &Value, out: &mut BTreeSet<String>) {
+    let format = json::text(schema, &["format"]);
+    let known = match json::text(schema, &["type"]) {
+        "integer" => matches!(format, "int32" | "int64"),
+        "number" => matches!(format, "float" | "double"),
+        _ => format == "password" || crate::schema::formats::check(format, "").is_some(),
+    };
+    if !format.is_empty() && !known {
+        out.insert(format.to_owned());
+    }
+    for (_, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        unknown(inner, out);
+    }
+    for key in ["items", "additionalProperties", "not"] {
+        if let Some(inner) = schema.get(key).filter(|inner| inner.is_object()) {
+            unknown(inner, out);
+        }
+    }
+    for key in ["allOf", "anyOf", "oneOf"] {
+        for inner in json::list(schema, &[key]) {
+            unknown(inner, out);
+        }
+    }
 }
 
 /// Returns where a kind has the specification of its pods.

@@ -198,6 +198,21 @@ fn things(namespace: &str) -> Vec<Case> {
             ],
         ),
         case(
+            "apply",
+            "what is there need not be named again, and types come before names",
+            vec![
+                ask("POST", &things, 201).send(&thing("t", json!({"size": 2}))),
+                ask("PATCH", format!("{things}/t?fieldManager=m"), 200)
+                    .header("content-type", APPLY)
+                    .send(&json!({"apiVersion": format!("{group}/v1"), "kind": "Thing", "spec": {"color": "red"}}))
+                    .at("/spec/color", "red"),
+                ask("PATCH", format!("{things}/none?fieldManager=m"), 500)
+                    .header("content-type", APPLY)
+                    .send(&json!({"apiVersion": format!("{group}/v1"), "kind": "Thing", "spec": "x"}))
+                    .says(".spec: expected map, got"),
+            ],
+        ),
+        case(
             "patches",
             "a custom resource cannot lose its version",
             vec![
