@@ -1,6 +1,6 @@
 //! The loop behind one cluster: watches in, decisions, writes out. One task per cluster.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +80,8 @@ pub(crate) struct Engine {
     silent: HashMap<String, Instant>,
     /// Pods whose node does not exist, and since when.
     orphans: HashMap<Name, Instant>,
+    /// Uids of the nodes that have been told of.
+    registered: HashSet<String>,
     /// Pods that are being bound, with their node.
     assumed: HashMap<Name, String>,
     /// The last recorded revision of DaemonSets and StatefulSets, by uid.
@@ -109,6 +111,7 @@ impl Engine {
             kubelets: BTreeMap::new(),
             silent: HashMap::new(),
             orphans: HashMap::new(),
+            registered: HashSet::new(),
             assumed: HashMap::new(),
             recorded: HashMap::new(),
             refusals: HashMap::new(),

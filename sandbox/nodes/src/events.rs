@@ -9,7 +9,8 @@ use kube::Client;
 use kube::Resource;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 
-use crate::meta;
+use crate::op::{CONTROLLERS, KUBELET, SCHEDULER};
+use crate::{kubelet, meta, scheduler};
 
 /// How many different events are remembered for counting. Too few: repeats are written as new ones.
 const REMEMBERED_MAX: usize = 512;
@@ -76,6 +77,16 @@ impl Note {
         self
     }
 
+    /// The program that tells it: its name stands in `managedFields`, where many components share one program's.
+    fn manager(&self) -> String {
+        let manager = match self.component {
+            kubelet::COMPONENT => KUBELET,
+            scheduler::COMPONENT => SCHEDULER,
+            _ => CONTROLLERS,
+        };
+        manager.to_owned()
+    }
+
     fn key(&self) -> String {
         let about = &self.regarding;
         format!("{:?}/{:?}/{}/{}", about.uid, about.field_path, self.reason, self.message)
@@ -87,11 +98,11 @@ impl Note {
         let namespace = self.regarding.namespace.as_deref().unwrap_or("default");
         let events: Api<Event> = Api::namespaced(client.clone(), namespace);
         let result = if write.count == 1 {
-            let params = PostParams { field_manager: Some(self.component.to_owned()), ..PostParams::default() };
+            let params = PostParams { field_manager: Some(self.manager()), ..PostParams::default() };
             events.create(&params, &self.event(namespace, write)).await
         } else {
             let patch = serde_json::json!({ "count": write.count, "lastTimestamp": meta::time(write.last) });
-            let params = PatchParams { field_manager: Some(self.component.to_owned()), ..PatchParams::default() };
+            let params = PatchParams { field_manager: Some(self.manager()), ..PatchParams::default() };
             events.patch(&write.name, &params, &Patch::Merge(patch)).await
         };
         if let Err(error) = result {
@@ -173,7 +184,8 @@ impl Recorder {
         self.serial = self.serial.wrapping_add(1);
         let about = note.regarding.name.as_deref().unwrap_or("object");
         Write {
-            name: format!("{about}.{:x}{:04x}", now.as_microsecond(), self.serial & 0xffff),
+            // The time in nanoseconds, as others have it; the last three digits tell those of one moment apart.
+            name: format!("{about}.{:x}", now.as_microsecond() * 1000 + i64::from(self.serial % 1000)),
             first: now,
             last: now,
             count: 1,

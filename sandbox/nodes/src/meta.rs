@@ -7,9 +7,6 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
-use serde::Serialize;
-
-use crate::pace::fnv32;
 
 pub(crate) type Labels = BTreeMap<String, String>;
 
@@ -91,15 +88,6 @@ pub(crate) fn resolve(value: Option<&IntOrString>, default: &str, total: i32, ro
         Some(IntOrString::String(text)) => percent(text),
         None => percent(default),
     }
-}
-
-/// Hashes anything the way Kubernetes writes its hashes into names: letters and digits that
-/// spell no words.
-pub(crate) fn safe_hash<T: Serialize>(value: &T, salt: &str) -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let text = serde_json::to_string(value).unwrap_or_default();
-    let number = fnv32(&[&text, salt]).to_string();
-    number.bytes().map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).collect()
 }
 
 /// Makes a pod of a template, owned by `owner`; the caller names it.

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 
 use crate::config::{CniRule, NodeSpec};
+use crate::events::Note;
 use crate::meta;
 use crate::op::{CONTROLLERS, KUBELET, Object, Op, Plan};
 use crate::pace::fnv32;
@@ -25,6 +26,12 @@ pub(crate) const NO_NETWORK: &str = "container runtime network not ready: Networ
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// How long kubelets may keep what they read, in seconds; large clusters say more than 0.
+const TTL: &str = "node.alpha.kubernetes.io/ttl";
+/// Why nothing is known of a node that no kubelet ever reported on.
+const NEVER: &str = "NodeStatusNeverUpdated";
+const COMPONENT: &str = "node-controller";
 
 /// Pods that a node takes.
 const PODS_MAX: u32 = 110;
@@ -185,12 +192,16 @@ pub(crate) fn watch_over(node: &Node, silent: bool, cni: Option<&CniRule>, pods:
     if silent {
         declare_unknown(node, now, &mut plan);
     }
-    let taints = taints(node, cni, now);
-    let has = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-    if plan.ops.is_empty() && taints != has {
-        let mut node = node.clone();
-        node.spec.get_or_insert_default().taints = (!taints.is_empty()).then_some(taints);
-        plan.ops.push(Op::Replace(Object::from(node)));
+    if plan.ops.is_empty() {
+        let taints = taints(node, cni, now);
+        let mut wanted = node.clone();
+        wanted.metadata.annotations.get_or_insert_default().entry(TTL.to_owned()).or_insert_with(|| "0".to_owned());
+        if node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default() != taints {
+            wanted.spec.get_or_insert_default().taints = (!taints.is_empty()).then_some(taints);
+        }
+        if wanted != *node {
+            plan.ops.push(Op::Replace(Object::from(wanted)));
+        }
     }
     for pod in pods {
         if condition(node, "Ready") == Some("Unknown") && meta::ready(pod) {
@@ -202,9 +213,17 @@ pub(crate) fn watch_over(node: &Node, silent: bool, cni: Option<&CniRule>, pods:
 }
 
 fn declare_unknown(node: &Node, now: Timestamp, plan: &mut Plan) {
-    let unknown = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]
-        .map(|kind| (kind, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status."));
     let mut status = node.status.clone().unwrap_or_default();
+    let known = |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
+    let reported = |kind: &str| known(kind).is_some_and(|condition| condition.reason.as_deref() != Some(NEVER));
+    let kinds = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+    let unknown = kinds.map(|kind| {
+        if reported(kind) {
+            (kind, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
+        } else {
+            (kind, "Unknown", NEVER, "Kubelet never posted node status.")
+        }
+    });
     let conditions = merge(&status, &unknown, now);
     if status.conditions.as_ref() != Some(&conditions) {
         status.conditions = Some(conditions);
@@ -222,7 +241,9 @@ fn taints(node: &Node, cni: Option<&CniRule>, now: Timestamp) -> Vec<Taint> {
     };
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     match condition(node, "Ready") {
-        Some("True") => {}
+        Some("True") | None => {}
+        // Where nothing ever ran there is nothing to drive away.
+        Some("Unknown") if never_reported(node) => wanted.push((UNREACHABLE, "NoSchedule")),
         Some("Unknown") => wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
         _ => wanted.extend([(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]),
     }
@@ -238,6 +259,27 @@ fn taints(node: &Node, cni: Option<&CniRule>, now: Timestamp) -> Vec<Taint> {
         }
     }
     all
+}
+
+/// Says whether no kubelet ever reported on a node.
+pub(crate) fn never_reported(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+    ready.is_none_or(|ready| ready.reason.as_deref() == Some(NEVER))
+}
+
+/// What is told of a new node.
+pub(crate) fn registered(node: &Node) -> Note {
+    let name = meta::name(&node.metadata);
+    let message = format!("Node {name} event: Registered Node {name} in Controller");
+    Note::normal(COMPONENT, node, "RegisteredNode", message)
+}
+
+/// What is told of a node that is gone.
+pub(crate) fn removed(node: &Node) -> Note {
+    let name = meta::name(&node.metadata);
+    let message = format!("Node {name} event: Removing Node {name} from Controller");
+    Note::normal(COMPONENT, node, "RemovingNode", message)
 }
 
 fn taint(key: &str, effect: &str, since: Option<Timestamp>) -> Taint {

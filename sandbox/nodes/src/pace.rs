@@ -41,10 +41,46 @@ impl Pace {
     }
 }
 
-/// The 32-bit FNV-1a hash that Kubernetes makes its pod-template hashes with.
+const FNV_BASIS: u32 = 0x811c_9dc5;
+const FNV_PRIME: u32 = 0x0100_0193;
+
+/// The 32-bit FNV-1a hash of texts.
 pub(crate) fn fnv32(parts: &[&str]) -> u32 {
-    let bytes = parts.iter().flat_map(|part| part.bytes());
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    let mut hash = Fnv32::new();
+    for part in parts {
+        hash.add(part.as_bytes());
+    }
+    hash.value()
+}
+
+/// The same hash, of what is written to it bit by bit.
+#[derive(Debug)]
+pub(crate) struct Fnv32(u32);
+
+impl Fnv32 {
+    pub(crate) fn new() -> Self {
+        Self(FNV_BASIS)
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(FNV_PRIME));
+    }
+
+    pub(crate) fn value(&self) -> u32 {
+        self.0
+    }
+}
+
+impl std::fmt::Write for Fnv32 {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.add(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// The older variant, FNV-1, which multiplies first.
+pub(crate) fn fnv32_old(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(FNV_BASIS, |hash, byte| hash.wrapping_mul(FNV_PRIME) ^ u32::from(*byte))
 }
 
 /// 64 hexadecimal digits that stand for the parts, as digests and ids look.

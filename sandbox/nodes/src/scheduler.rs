@@ -14,7 +14,7 @@ pub(crate) mod resources;
 
 use resources::Usage;
 
-const COMPONENT: &str = "default-scheduler";
+pub(crate) const COMPONENT: &str = "default-scheduler";
 
 /// Decides for one pod without a node; `pods` are all others, with where they are or will be.
 pub(crate) fn decide(pod: &Pod, nodes: &[Arc<Node>], pods: &[(Arc<Pod>, String)], now: jiff::Timestamp) -> Plan {

@@ -20,6 +20,8 @@ use crate::workloads::{claim, daemon_set, deployment, job, replica_set, revision
 
 /// How long a kubelet may be silent before its node is given up.
 const SILENCE: Duration = Duration::from_secs(40);
+/// The same for a kubelet that has not reported yet.
+const STARTUP: Duration = Duration::from_secs(60);
 /// How long pods of a node that does not exist are left alone.
 const ORPHANED: Duration = Duration::from_secs(40);
 /// How often a kubelet renews its Lease; never scaled, since others judge it by their own clocks.
@@ -80,7 +82,7 @@ impl Engine {
         let recorded = self.recorded.get(&uid).map(String::as_str);
         let plan = daemon_set::decide(&set, &nodes, &pods, recorded, clock::now());
         if let Some(spec) = &set.spec {
-            self.recorded.insert(uid, revision::hash(&spec.template));
+            self.recorded.insert(uid, revision::hash_of_daemons(spec, set.status.as_ref()));
         }
         plan
     }
@@ -96,7 +98,7 @@ impl Engine {
         let recorded = self.recorded.get(&uid).map(String::as_str);
         let plan = stateful_set::decide(&set, &pods, recorded, clock::now());
         if let Some(spec) = &set.spec {
-            self.recorded.insert(uid, revision::hash(&spec.template));
+            self.recorded.insert(uid, revision::hash_of_set(spec, set.status.as_ref()));
         }
         plan
     }
@@ -163,7 +165,8 @@ impl Engine {
         let Some(node) = self.world.nodes.get(&cluster_wide(name)) else { return Plan::default() };
         let on_it = |pod: &&Arc<Pod>| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(name);
         let pods: Vec<Arc<Pod>> = self.world.pods.iter().filter(on_it).cloned().collect();
-        let due = self.silent.get(name).map(|since| *since + self.pace.delay(SILENCE));
+        let patience = if node::never_reported(node) { STARTUP } else { SILENCE };
+        let due = self.silent.get(name).map(|since| *since + self.pace.delay(patience));
         let now = Instant::now();
         let silent = due.is_some_and(|due| due <= now);
         let mut plan = node::watch_over(node, silent, self.config.cni.as_ref(), &pods, clock::now());

@@ -127,6 +127,7 @@ impl Engine {
     }
 
     fn nodes_changed(&mut self, change: Change<Node>) {
+        self.tell_of_nodes(&change);
         let nodes = changed(change);
         if nodes.is_empty() {
             return;
@@ -141,6 +142,24 @@ impl Engine {
             self.queue.add(Key::DaemonSet(Name::of(set.as_ref())));
         }
         self.look_at_unplaced();
+    }
+
+    /// Tells of nodes that came or went; those that were there before this simulation are no news.
+    fn tell_of_nodes(&mut self, change: &Change<Node>) {
+        let uid = |node: &Node| meta::uid(&node.metadata).to_owned();
+        let (came, gone): (Option<&Node>, &[Arc<Node>]) = match change {
+            Change::Set(node) => (Some(node), &[]),
+            Change::Gone(node) => (None, std::slice::from_ref(node)),
+            Change::Synced(gone) => (None, gone),
+            Change::None => return,
+        };
+        let came = came.filter(|node| self.registered.insert(uid(node)) && self.world.nodes.synced());
+        let mut notes: Vec<Note> = came.map(node::registered).into_iter().collect();
+        for node in gone {
+            self.registered.remove(&uid(node));
+            notes.push(node::removed(node));
+        }
+        self.tell(notes);
     }
 
     /// Notes that pods with a network of their own can start on a node from now on.

@@ -57,7 +57,7 @@ pub(super) async fn command(upgrade: OnUpgrade, wish: Wish, command: Command) {
     let Some(socket) = socket(upgrade).await else { return };
     let (sink, stream) = socket.split();
     let (stdio, carrier) = stdio::pair(wish);
-    let mut reading = std::pin::pin!(read(stream, carrier.stdin, carrier.size));
+    let mut reading = std::pin::pin!(read(stream, wish.stdin.then_some(carrier.stdin), carrier.size));
     let writing = write(sink, wish, command(stdio), carrier.stdout, carrier.stderr);
     tokio::select! {
         biased;
@@ -69,9 +69,8 @@ pub(super) async fn command(upgrade: OnUpgrade, wish: Wish, command: Command) {
     }
 }
 
-/// Hands stdin on until the client is gone. Half-closing ends stdin only.
-async fn read(mut stream: SplitStream<Socket>, stdin: Sender<Bytes>, size: watch::Sender<Size>) {
-    let mut stdin = Some(stdin);
+/// Hands stdin on until the client is gone. Half-closing ends stdin only; one that nobody asked for has ended already.
+async fn read(mut stream: SplitStream<Socket>, mut stdin: Option<Sender<Bytes>>, size: watch::Sender<Size>) {
     while let Some(Ok(message)) = stream.next().await {
         let mut data = match message {
             Message::Binary(data) => data,

@@ -47,7 +47,7 @@ pub(crate) fn decide(
 ) -> Plan {
     let mut plan = Plan::new(CONTROLLERS);
     let Some(spec) = &set.spec else { return plan };
-    let hash = revision::hash(&spec.template);
+    let hash = revision::hash_of_daemons(spec, set.status.as_ref());
     let places = places(spec, nodes, pods);
     let status = status(set, spec, &places, &hash, now, &mut plan);
     if set.status.as_ref() != Some(&status) {
@@ -57,7 +57,8 @@ pub(crate) fn decide(
         return plan;
     }
     if recorded != Some(&hash) {
-        plan.ops.push(revision::record(set, &spec.template, &hash, spec.revision_history_limit));
+        let labelled = (revision::LABEL, hash.as_str());
+        plan.ops.push(revision::record(set, &spec.template, labelled, spec.revision_history_limit));
     }
     let before = plan.ops.len();
     manage(set, spec, &places, &hash, &mut plan);

@@ -11,6 +11,7 @@ use crate::cache::Name;
 use crate::events::Note;
 use crate::meta::{self, Labels};
 use crate::op::{CONTROLLERS, Kind, Object, Op, Plan};
+use crate::workloads::template;
 
 mod rollout;
 mod status;
@@ -66,7 +67,7 @@ impl<'a> View<'a> {
         sets.sort_by_key(|set| {
             (set.metadata.creation_timestamp.as_ref().map(|time| time.0), meta::name(&set.metadata))
         });
-        let wanted = without_hash(template(deployment));
+        let wanted = without_hash(template_of(deployment));
         let is_new =
             |set: &&ReplicaSet| without_hash(set.spec.as_ref().and_then(|spec| spec.template.as_ref())) == wanted;
         let new = sets.iter().copied().find(is_new);
@@ -133,7 +134,8 @@ impl<'a> View<'a> {
     /// Makes the ReplicaSet of the current template.
     fn new_set(&self, replicas: i32) -> Option<ReplicaSet> {
         let spec = self.deployment.spec.as_ref()?;
-        let hash = meta::safe_hash(&spec.template, &collisions(self.deployment));
+        let collisions = self.deployment.status.as_ref().and_then(|status| status.collision_count);
+        let hash = template::hash(&spec.template, collisions);
         let mut template = spec.template.clone();
         let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
         labels.insert(HASH_LABEL.to_owned(), hash.clone());
@@ -189,7 +191,7 @@ impl<'a> View<'a> {
     }
 }
 
-fn template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
+fn template_of(deployment: &Deployment) -> Option<&PodTemplateSpec> {
     deployment.spec.as_ref().map(|spec| &spec.template)
 }
 
@@ -202,11 +204,6 @@ fn without_hash(template: Option<&PodTemplateSpec>) -> Option<PodTemplateSpec> {
     }
     meta.creation_timestamp = None;
     Some(template)
-}
-
-fn collisions(deployment: &Deployment) -> String {
-    let count = deployment.status.as_ref().and_then(|status| status.collision_count);
-    count.map(|count| count.to_string()).unwrap_or_default()
 }
 
 fn revision(meta: &ObjectMeta) -> i64 {

@@ -46,6 +46,7 @@ pub(crate) fn decide(job: &Job, pods: &[Arc<Pod>], pace: Pace, now: Timestamp) -
     }
     let end = view.end(&mut plan);
     let status = view.status(end.as_ref());
+    view.tell_of_suspension(&status, &mut plan);
     if job.status.as_ref() != Some(&status) {
         plan.ops.push(Op::Status(Object::from(Job { status: Some(status), ..job.clone() })));
     }
@@ -69,6 +70,18 @@ impl View<'_> {
             .into_iter()
             .flatten()
             .any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
+    }
+
+    fn tell_of_suspension(&self, status: &JobStatus, plan: &mut Plan) {
+        let held = |status: Option<&JobStatus>| {
+            let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+            conditions.into_iter().any(|one| one.type_ == "Suspended" && one.status == "True")
+        };
+        match (held(self.job.status.as_ref()), held(Some(status))) {
+            (false, true) => plan.notes.push(Note::normal(COMPONENT, self.job, "Suspended", "Job suspended")),
+            (true, false) => plan.notes.push(Note::normal(COMPONENT, self.job, "Resumed", "Job resumed")),
+            _ => {}
+        }
     }
 
     fn suspended(&self) -> bool {

@@ -28,7 +28,7 @@ struct View<'a> {
 pub(crate) fn decide(set: &StatefulSet, pods: &[Arc<Pod>], recorded: Option<&str>, now: Timestamp) -> Plan {
     let mut plan = Plan::new(CONTROLLERS);
     let Some(spec) = &set.spec else { return plan };
-    let hash = revision::hash(&spec.template);
+    let hash = revision::hash_of_set(spec, set.status.as_ref());
     let update = revision_name(set, &hash);
     let current = set.status.as_ref().and_then(|status| status.current_revision.clone()).unwrap_or(update);
     let view = View { set, spec, pods, hash, current, now };
@@ -38,7 +38,8 @@ pub(crate) fn decide(set: &StatefulSet, pods: &[Arc<Pod>], recorded: Option<&str
     }
     if set.metadata.deletion_timestamp.is_none() {
         if recorded != Some(&view.hash) {
-            plan.ops.push(revision::record(set, &spec.template, &view.hash, spec.revision_history_limit));
+            let labelled = (revision::SET_LABEL, view.hash.as_str());
+            plan.ops.push(revision::record(set, &spec.template, labelled, spec.revision_history_limit));
         }
         view.manage(&mut plan);
     }

@@ -23,7 +23,7 @@ fn on(set: &DaemonSet, name: &str, node: &str, ready: bool, hash: &str) -> Arc<P
 }
 
 fn hash_of(set: &DaemonSet) -> String {
-    revision::hash(&set.spec.as_ref().expect("a spec").template)
+    revision::hash_of_daemons(set.spec.as_ref().expect("a spec"), set.status.as_ref())
 }
 
 fn tainted(name: &str, key: &str, effect: &str) -> Arc<Node> {

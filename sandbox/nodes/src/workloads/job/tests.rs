@@ -84,6 +84,7 @@ fn a_suspended_job_runs_nothing() {
     let plan = run(&job, &[in_phase(&job, "p", "Running")]);
     assert_eq!(deletes(&plan), ["p"]);
     assert_eq!(conditions(&written(&plan)), ["Suspended"]);
+    assert_eq!(plan.notes, [Note::normal(COMPONENT, &job, "Suspended", "Job suspended")]);
 }
 
 #[test]

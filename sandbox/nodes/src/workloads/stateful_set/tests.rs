@@ -16,7 +16,7 @@ fn set(replicas: i32, extra: serde_json::Value) -> StatefulSet {
 }
 
 fn update_revision(set: &StatefulSet) -> String {
-    revision_name(set, &revision::hash(&set.spec.as_ref().expect("a spec").template))
+    revision_name(set, &revision::hash_of_set(set.spec.as_ref().expect("a spec"), set.status.as_ref()))
 }
 
 fn one(set: &StatefulSet, ordinal: i32, ready: bool, revision: &str) -> Arc<Pod> {
