@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -64,6 +65,9 @@ impl Default for History {
 pub struct Config {
     /// Runs garbage collection, the namespace life cycle, and default ServiceAccounts.
     pub controllers: bool,
+    /// How long a namespace that is being deleted keeps what is in it, and how long until what is left in it is looked at
+    /// again. Real controllers take five seconds; none by default, so that tests need not wait.
+    pub namespace_grace: Duration,
     /// A folder in which objects, the certificate authority and the token key outlive the process.
     pub state: Option<PathBuf>,
     /// The clock that stamps objects.

@@ -9,6 +9,7 @@ mod endpoints;
 mod garbage;
 mod namespaces;
 mod notes;
+mod owners;
 mod quotas;
 mod roles;
 
@@ -66,13 +67,14 @@ async fn run(core: Weak<Core>) {
             if news.iter().any(|news| news.resource.plural == "clusterroles") {
                 roles::look(&core);
             }
-            ending.look(&core, &news).await;
+            let ends = ending.look(&core, &news).await;
             budgets::look(&core, &news);
             quotas::look(&core, &news);
             endpoints::look(&core, &news).await;
             claims::look(&core, &news);
             let now = core.config.clock.now();
-            crons::look(&core).await.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default())
+            let due = crons::look(&core).await.into_iter().chain(ends).min();
+            due.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default())
         };
         let alarm = async {
             match due {
@@ -199,7 +201,8 @@ pub(crate) async fn remove(
 }
 
 /// Stores a changed object in a controller's name; answers whether nobody came first.
-pub(crate) fn store(core: &Core, resource: &Resource, stored: &crate::store::Stored, new: Value) -> bool {
+pub(crate) fn store(core: &Core, resource: &Resource, stored: &crate::store::Stored, mut new: Value) -> bool {
+    owners::changed(core, resource, &stored.value(), &mut new);
     match core.store.replace(&resource.storage, stored, new) {
         Ok(stored) => {
             core.after_write(resource, &stored);

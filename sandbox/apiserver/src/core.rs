@@ -23,7 +23,7 @@ pub(crate) struct Core {
     pub(crate) bound: Bound,
     pub(crate) metrics: Metrics,
     /// Held while definitions and the kinds that are served are brought up to date.
-    pub(crate) defining: Mutex<()>,
+    pub(crate) defining: Mutex<Vec<crate::crd::Served>>,
     pub(crate) faults: crate::faults::Faults,
     pub(crate) kubelets: crate::kubelets::Kubelets,
     /// The certificate of the server's authority, PEM.

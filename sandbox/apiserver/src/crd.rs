@@ -63,6 +63,16 @@ pub(crate) fn going(object: &mut Value, now: &str) {
     condition(object, "Terminating", "True", reason, message, now);
 }
 
+/// What is known of a definition that is served, so that it is not read again while it stays as it is.
+#[derive(Debug)]
+pub(crate) struct Served {
+    name: Box<str>,
+    revision: u64,
+    group: Value,
+    names: Value,
+    resources: Vec<Arc<Resource>>,
+}
+
 impl Core {
     /// Looks after what follows from a write.
     pub(crate) fn after_write(&self, resource: &Resource, stored: &Stored) {
@@ -83,61 +93,73 @@ impl Core {
 
     /// Brings definitions' status and the kinds that are served up to date.
     pub(crate) fn definitions_changed(&self) {
-        let _alone = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.defining.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.now();
-        let mut definitions = self.definitions();
-        definitions.sort_by_key(|(stored, _)| stored.revision);
-        let mut accepted: Vec<Value> = Vec::new();
-        for (mut stored, mut definition) in definitions {
-            let mut new = definition.clone();
-            names(&mut new, &accepted, &now);
-            if is_established(&new) && !is_established(&definition) {
-                // Names are accepted first; the kind is served a moment later.
-                let mut first = new.clone();
-                condition(&mut first, "Established", "False", "Installing", INITIAL, &now);
-                own(&definition, &mut first, &now);
-                if let Ok(next) = self.store.replace(STORAGE, &stored, first.clone()) {
-                    new = first.clone();
-                    condition(&mut new, "Established", "True", "InitialNamesAccepted", INITIAL, &now);
-                    (stored, definition) = (next, first);
-                }
-            }
-            if meta::is_deleting(&new) {
-                condition(
-                    &mut new,
-                    "Terminating",
-                    "True",
-                    "InstanceDeletionInProgress",
-                    "CustomResource deletion is in progress",
-                    &now,
-                );
-                self.empty(&new);
-                if self.is_empty(&new) {
-                    self.finish(&stored, &new);
-                    continue;
-                }
-            }
-            if !json::same(&new, &definition) {
-                own(&definition, &mut new, &now);
-                let _ = self.store.replace(STORAGE, &stored, new.clone());
-            }
-            if is_established(&new) {
-                accepted.push(new);
-            }
+        let mut definitions = self.store.list(STORAGE, "").1;
+        // Those that have their names keep them.
+        let has = |stored: &Stored| known.iter().any(|one| one.name == stored.key.name);
+        definitions.sort_by_key(|stored| (!has(stored), stored.revision));
+        let mut served: Vec<Served> = Vec::new();
+        for stored in definitions {
+            let same = |one: &Served| one.name == stored.key.name && one.revision == stored.revision;
+            let one = match known.iter().position(same) {
+                Some(index) => Some(known.swap_remove(index)),
+                None => self.look_at_definition(&stored, &served, &now),
+            };
+            served.extend(one);
         }
-        let mut resources = Vec::new();
-        for definition in &accepted {
-            for resource in custom::resources(definition) {
-                self.store.add_kind(&resource.storage);
-                resources.push(resource);
-            }
-        }
+        let resources = served.iter().flat_map(|one| one.resources.iter().cloned()).collect();
+        *known = served;
         self.registry.set_custom(resources);
     }
 
-    fn definitions(&self) -> Vec<(Arc<Stored>, Value)> {
-        let (_, list) = self.store.list(STORAGE, "");
-        list.into_iter().map(|stored| (Arc::clone(&stored), stored.value())).collect()
+    /// Brings one definition's status up to date, and answers what it serves.
+    fn look_at_definition(&self, stored: &Arc<Stored>, others: &[Served], now: &str) -> Option<Served> {
+        let (mut stored, mut definition) = (Arc::clone(stored), stored.value());
+        let mut new = definition.clone();
+        names(&mut new, others, now);
+        if is_established(&new) && !is_established(&definition) {
+            // Names are accepted first; the kind is served a moment later.
+            let mut first = new.clone();
+            condition(&mut first, "Established", "False", "Installing", INITIAL, now);
+            own(&definition, &mut first, now);
+            if let Ok(next) = self.store.replace(STORAGE, &stored, first.clone()) {
+                new = first.clone();
+                condition(&mut new, "Established", "True", "InitialNamesAccepted", INITIAL, now);
+                (stored, definition) = (next, first);
+            }
+        }
+        let going = meta::is_deleting(&new);
+        if going {
+            let (reason, message) = ("InstanceDeletionInProgress", "CustomResource deletion is in progress");
+            condition(&mut new, "Terminating", "True", reason, message, now);
+            self.empty(&new);
+            if self.is_empty(&new) {
+                self.finish(&stored, &new);
+                return None;
+            }
+        }
+        if !json::same(&new, &definition) {
+            own(&definition, &mut new, now);
+            if let Ok(written) = self.store.replace(STORAGE, &stored, new.clone()) {
+                stored = written;
+            }
+        }
+        if !is_established(&new) {
+            return None;
+        }
+        let resources = custom::resources(&new, &stored.bytes);
+        for resource in &resources {
+            self.store.add_kind(&resource.storage);
+        }
+        Some(Served {
+            name: stored.key.name.clone(),
+            // One that is going is looked at each time.
+            revision: if going { 0 } else { stored.revision },
+            group: new["spec"]["group"].clone(),
+            names: new["status"]["acceptedNames"].clone(),
+            resources,
+        })
     }
 
     fn storage_of(definition: &Value) -> String {
@@ -212,25 +234,20 @@ fn is_established(definition: &Value) -> bool {
 }
 
 /// Accepts the names of a definition that no other in its group has.
-fn names(definition: &mut Value, others: &[Value], now: &str) {
+fn names(definition: &mut Value, others: &[Served], now: &str) {
     let group = definition["spec"]["group"].clone();
-    let rivals: Vec<&Value> = others.iter().filter(|other| other["spec"]["group"] == group).collect();
+    let rivals: Vec<&Value> = others.iter().filter(|other| other.group == group).map(|other| &other.names).collect();
     let wanted = definition["spec"]["names"].clone();
     let mut accepted = definition["status"]["acceptedNames"].clone();
     let mut conflict: Option<(&str, String)> = None;
     let taken = |key: &str, name: &str| {
         !name.is_empty()
-            && rivals.iter().any(|rival| {
-                let names = &rival["status"]["acceptedNames"];
-                match key {
-                    "kind" | "listKind" => {
-                        json::text(names, &["kind"]) == name || json::text(names, &["listKind"]) == name
-                    }
-                    _ => {
-                        json::text(names, &["plural"]) == name
-                            || json::text(names, &["singular"]) == name
-                            || json::list(names, &["shortNames"]).iter().any(|short| short == name)
-                    }
+            && rivals.iter().any(|names| match key {
+                "kind" | "listKind" => json::text(names, &["kind"]) == name || json::text(names, &["listKind"]) == name,
+                _ => {
+                    json::text(names, &["plural"]) == name
+                        || json::text(names, &["singular"]) == name
+                        || json::list(names, &["shortNames"]).iter().any(|short| short == name)
                 }
             })
     };

@@ -110,12 +110,14 @@ pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Val
         out.extend(resource.subresources.iter().map(|sub| {
             let mut value = json!({
                 "name": format!("{}/{}", resource.plural, sub.name), "singularName": "",
-                "namespaced": resource.namespaced, "kind": sub.kind, "verbs": sub.verbs,
+                "namespaced": resource.namespaced,
             });
             if let Some((group, version)) = &sub.group_version {
                 value["group"] = group.as_str().into();
                 value["version"] = version.as_str().into();
             }
+            value["kind"] = sub.kind.as_str().into();
+            value["verbs"] = sub.verbs.clone().into();
             value
         }));
     }

@@ -1,7 +1,8 @@
 //! Faults on purpose: requests that fail, stall or lie, chosen by what they ask for and by chance.
 //!
 //! Tests set them through [`Faults`]; people and other programs through `/faults` of the server itself: `GET` lists
-//! them, `POST` adds one, `DELETE /faults/N` takes one away, `DELETE /faults` all.
+//! them, `POST` adds one, `DELETE /faults/N` takes one away, `DELETE /faults` all, `PUT /faults/seed` makes chance
+//! repeatable. `docs/api-server.md` tells how.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,6 +50,9 @@ pub enum Effect {
     Cut,
 }
 
+/// What requests may be.
+const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+
 fn always() -> f64 {
     1.0
 }
@@ -94,6 +98,22 @@ impl Fault {
             probability: always(),
             times: None,
             effect,
+        }
+    }
+
+    /// Finds out why a fault could never strike as it is meant.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !self.verb.is_empty() && !VERBS.contains(&self.verb.as_str()) {
+            return Err(format!("verb {:?} is none of {}", self.verb, VERBS.join(", ")));
+        }
+        if !(0.0..=1.0).contains(&self.probability) {
+            return Err(format!("probability {} is not between 0 and 1", self.probability));
+        }
+        match self.effect {
+            Effect::Refuse { code, .. } if !(400..=599).contains(&code) => {
+                Err(format!("code {code} is no refusal: use 400 to 599"))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Requests and answers, whatever brought them.
 
 pub(crate) mod accept;
+mod admin;
 pub(crate) mod handle;
 pub(crate) mod method;
 mod pages;

@@ -8,7 +8,7 @@ use crate::kinds::Resource;
 use crate::names;
 
 /// Bytes that all annotations of an object may have.
-const ANNOTATIONS_MAX: usize = 256 << 10;
+pub(crate) const ANNOTATIONS_MAX: usize = 256 << 10;
 /// How much of `generateName` goes into a name.
 const GENERATE_PREFIX_MAX: usize = 58;
 /// Letters of generated names: none that could spell a word or be misread.

@@ -54,7 +54,7 @@ fn index(kinds: &Kinds) -> Value {
             for resource in resources {
                 hash.update(&resource.plural);
                 if let Some(custom) = resource.custom() {
-                    hash.update(custom.schema.to_string());
+                    hash.update(&custom.schema);
                 }
             }
             let hash: String = crate::names::hex(&hash.finalize());

@@ -158,6 +158,24 @@ mod behaviour {
     }
 
     #[tokio::test]
+    async fn the_note_of_an_apply_without_the_server_follows_one_with_it() {
+        const NOTE: &str = "kubectl.kubernetes.io/last-applied-configuration";
+        let api = Place::new().await.maps();
+        let mut noted = map("a", "1");
+        noted.metadata.annotations = Some(BTreeMap::from([(NOTE.to_owned(), "{\"old\":1}".to_owned())]));
+        api.create(&PostParams::default(), &noted).await.unwrap();
+        let apply = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "<"}});
+        let note = |map: &ConfigMap| map.annotations().get(NOTE).cloned().unwrap_or_default();
+        let other = api.patch("a", &PatchParams::apply("other").force(), &Patch::Apply(&apply)).await.unwrap();
+        assert_eq!(note(&other), "{\"old\":1}", "only kubectl keeps notes");
+        let patched = api.patch("a", &PatchParams::apply("kubectl").force(), &Patch::Apply(&apply)).await.unwrap();
+        assert_eq!(
+            note(&patched),
+            "{\"apiVersion\":\"v1\",\"data\":{\"k\":\"\\u003c\"},\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"a\"}}\n"
+        );
+    }
+
+    #[tokio::test]
     async fn a_finalizer_holds_an_object_until_it_is_taken_off() {
         let api = Place::new().await.maps();
         let mut held = map("a", "1");

@@ -11,6 +11,7 @@ mod clients {
     use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+    use kube::runtime::wait::await_condition;
     use kube::{Api, Client, Config as ClientConfig, ResourceExt as _};
     use lattice_apiserver::{ApiServer, Config, Effect, Fault, History};
     use serde_json::json;
@@ -118,6 +119,25 @@ mod clients {
         namespaces.delete("team", &DeleteParams::default()).await.unwrap();
         gone(&namespaces, "team").await;
         assert!(inside.list(&ListParams::default()).await.unwrap().items.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_namespace_keeps_what_is_in_it_as_long_as_its_embedder_wishes() {
+        let grace = Duration::from_hours(1);
+        let server = ApiServer::new(Config { controllers: true, namespace_grace: grace, ..Config::default() }).unwrap();
+        let namespaces: Api<Namespace> = Api::all(server.client());
+        let accounts = |namespace: &str| Api::<ServiceAccount>::namespaced(server.client(), namespace);
+        for name in ["going", "later"] {
+            let wanted = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+            namespaces.create(&PostParams::default(), &wanted).await.unwrap();
+            // Its account is made by the controllers: they have looked at everything before it.
+            let made = await_condition(accounts(name), "default", |account: Option<&ServiceAccount>| account.is_some());
+            tokio::time::timeout(SOON, made).await.unwrap().unwrap();
+            drop(namespaces.delete("going", &DeleteParams::default()).await.unwrap());
+        }
+        assert!(accounts("going").get_opt("default").await.unwrap().is_some());
+        let phase = namespaces.get("going").await.unwrap().status.unwrap().phase;
+        assert_eq!(phase.as_deref(), Some("Terminating"));
     }
 
     #[tokio::test]

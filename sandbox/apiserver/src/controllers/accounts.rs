@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::owners;
 use crate::core::Core;
+use crate::kinds::Kinds;
 use crate::meta;
 use crate::store::Key;
 
@@ -10,6 +12,7 @@ const CA_MAP: &str = "kube-root-ca.crt";
 
 /// Makes what is missing.
 pub(crate) fn look(core: &Core) {
+    let kinds = core.registry.now();
     for namespace in core.builtin_list("namespaces", "") {
         if meta::is_deleting(&namespace) {
             continue;
@@ -17,6 +20,7 @@ pub(crate) fn look(core: &Core) {
         let name = meta::name(&namespace);
         put(
             core,
+            &kinds,
             "serviceaccounts",
             name,
             "default",
@@ -26,6 +30,7 @@ pub(crate) fn look(core: &Core) {
         );
         put(
             core,
+            &kinds,
             "configmaps",
             name,
             CA_MAP,
@@ -41,7 +46,8 @@ pub(crate) fn look(core: &Core) {
     }
 }
 
-fn put(core: &Core, storage: &str, namespace: &str, name: &str, mut object: Value) {
+fn put(core: &Core, kinds: &Kinds, storage: &str, namespace: &str, name: &str, mut object: Value) {
+    let Some(resource) = kinds.find("", "v1", storage) else { return };
     let key = Key::new(namespace, name);
     if core.store.get(storage, &key).is_some() {
         return;
@@ -51,5 +57,6 @@ fn put(core: &Core, storage: &str, namespace: &str, name: &str, mut object: Valu
     object["metadata"]["namespace"] = namespace.into();
     object["metadata"]["uid"] = uuid::Uuid::new_v4().to_string().into();
     object["metadata"]["creationTimestamp"] = now.into();
+    owners::made(core, &resource, &mut object);
     let _ = core.store.create(storage, key, object);
 }

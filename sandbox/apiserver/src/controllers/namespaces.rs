@@ -1,8 +1,9 @@
 //! The end of namespaces: what is in them goes first.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{News, remove, store};
@@ -13,29 +14,43 @@ use crate::meta;
 use crate::options::Propagation;
 use crate::store::Key;
 
-/// Which namespaces are being deleted.
+/// Which namespaces may be being deleted, and when each is looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
-    names: BTreeSet<String>,
+    names: BTreeMap<String, Timestamp>,
 }
 
 impl Ending {
-    /// Takes up news, empties namespaces that are being deleted and lets them go when nothing is left.
-    pub(crate) async fn look(&mut self, core: &Core, news: &[News]) {
+    /// Takes up news, empties namespaces that are being deleted and lets them go when nothing is left. Answers when to
+    /// look again, where that is known.
+    pub(crate) async fn look(&mut self, core: &Core, news: &[News]) -> Option<Timestamp> {
         for one in news.iter().filter(|one| &*one.resource.storage == "namespaces") {
-            if one.everything {
-                let all = core.store.list("namespaces", "").1;
-                self.names.extend(all.iter().map(|stored| stored.key.name.to_string()));
+            let all = if one.everything { core.store.list("namespaces", "").1 } else { Vec::new() };
+            let changed = one.changes.iter().map(|change| &change.object);
+            for stored in all.iter().chain(changed) {
+                if !self.names.contains_key(&*stored.key.name) {
+                    self.names.insert(stored.key.name.to_string(), begins(core, &stored.value()));
+                }
             }
-            self.names.extend(one.changes.iter().map(|change| change.object.key.name.to_string()));
         }
-        let asked: Vec<String> = self.names.iter().cloned().collect();
+        let now = core.config.clock.now();
+        let asked: Vec<String> =
+            self.names.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone()).collect();
         for name in asked {
-            if !empty(core, &name).await {
+            if empty(core, &name).await {
+                self.names.insert(name, now + core.config.namespace_grace);
+            } else {
                 self.names.remove(&name);
             }
         }
+        self.names.values().min().copied().filter(|due| *due > now)
     }
+}
+
+/// When a namespace is emptied; one that is not being deleted is found out at once.
+fn begins(core: &Core, namespace: &Value) -> Timestamp {
+    let since = json::text(namespace, &["metadata", "deletionTimestamp"]).parse::<Timestamp>();
+    since.map_or(Timestamp::UNIX_EPOCH, |since| since + core.config.namespace_grace)
 }
 
 /// Empties a namespace that is being deleted; answers whether it is one and still there.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::owners;
 use crate::core::Core;
 use crate::json;
 use crate::meta;
@@ -52,7 +53,7 @@ pub(crate) fn tell(core: &Core, about: &Value, note: Note<'_>) {
         let _ = core.store.replace("events", &stored, event);
         return;
     }
-    let event = json!({
+    let mut event = json!({
         "kind": "Event", "apiVersion": "v1",
         "metadata": {
             "name": name, "namespace": namespace, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": now,
@@ -66,5 +67,8 @@ pub(crate) fn tell(core: &Core, about: &Value, note: Note<'_>) {
         "type": if note.warning { "Warning" } else { "Normal" },
         "eventTime": null, "reportingComponent": note.component, "reportingInstance": "",
     });
+    if let Some(resource) = core.registry.now().find("", "v1", "events") {
+        owners::made(core, &resource, &mut event);
+    }
     let _ = core.store.create("events", key, event);
 }

@@ -9,11 +9,11 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use super::accept::{self, Accepted, Place};
-use super::method;
 use super::pages::Page;
 use super::path::{Asked, Target};
 use super::respond::{self, Answer};
 use super::{Request, Response};
+use super::{admin, method};
 use crate::auth::{self, User, impersonation, rbac, reviews};
 use crate::core::Core;
 use crate::discovery;
@@ -104,7 +104,9 @@ impl Call<'_> {
         self.check_timeout()?;
         match &self.asked.target {
             Some(target) => self.resource(target, &user, body, accepted).await,
-            None if self.asked.path.starts_with("/faults") => self.faults(&read(body).await?),
+            None if self.asked.path.starts_with("/faults") => {
+                admin::answer(self.core, self.parts.method.as_str(), &self.asked.path, &read(body).await?)
+            }
             None => {
                 Page { core: self.core, parts: self.parts, query: self.query, path: &self.asked.path }.answer(accepted)
             }
@@ -131,35 +133,6 @@ impl Call<'_> {
         match target.subresource.as_str() {
             "log" => Ok(Answer::text(String::new())),
             _ => Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name))),
-        }
-    }
-
-    /// Lists, adds and takes away faults.
-    fn faults(&self, bytes: &[u8]) -> Result<Answer> {
-        let faults = &self.core.faults;
-        let number = self.asked.path.trim_start_matches("/faults").trim_start_matches('/');
-        match (self.parts.method.as_str(), number) {
-            ("GET", "") => {
-                let list = faults.list().into_iter().map(|(number, fault)| {
-                    let mut fault = serde_json::to_value(fault).unwrap_or_default();
-                    fault["number"] = number.into();
-                    fault
-                });
-                Ok(Answer::ok(list.collect()))
-            }
-            ("POST", "") => {
-                let fault = serde_json::from_slice(bytes).map_err(|error| Status::bad_request(error.to_string()))?;
-                Ok(Answer::ok(serde_json::json!({"number": faults.add(fault)})))
-            }
-            ("DELETE", "") => {
-                faults.clear();
-                Ok(Answer::ok(serde_json::json!({})))
-            }
-            ("DELETE", number) => {
-                faults.remove(number.parse().map_err(|_| Status::page_not_found())?);
-                Ok(Answer::ok(serde_json::json!({})))
-            }
-            _ => Err(Status::page_not_found()),
         }
     }
 

@@ -3,7 +3,10 @@
 use std::cmp::Ordering;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Resource, Source, Subresource, custom_verbs, join, scale};
 use crate::json;
@@ -38,7 +41,8 @@ pub(crate) struct Custom {
     pub(crate) columns: Vec<Column>,
     pub(crate) warning: Option<String>,
     pub(crate) terminating: bool,
-    pub(crate) schema: Value,
+    /// The schema as it is stored: a part of the definition's own bytes.
+    pub(crate) schema: Bytes,
     node: OnceLock<Node>,
     rules: OnceLock<Rules>,
 }
@@ -46,24 +50,62 @@ pub(crate) struct Custom {
 impl Custom {
     /// Returns the schema, compiled when it is first asked for.
     pub(crate) fn node(&self) -> &Node {
-        self.node.get_or_init(|| crd::compile(&self.schema))
+        self.node.get_or_init(|| crd::compile(&self.schema()))
     }
 
     /// Returns the CEL rules, compiled when they are first asked for.
     pub(crate) fn rules(&self) -> &Rules {
-        self.rules.get_or_init(|| Rules::compile(&self.schema))
+        self.rules.get_or_init(|| Rules::compile(&self.schema()))
+    }
+
+    /// Reads the schema; as a tree it takes many times the memory of its bytes, so nobody keeps it.
+    pub(crate) fn schema(&self) -> Value {
+        serde_json::from_slice(&self.schema).unwrap_or_default()
     }
 }
 
-/// Makes the resources that an established definition serves.
-pub(crate) fn resources(definition: &Value) -> Vec<Arc<Resource>> {
+/// Makes the resources that an established definition serves; `bytes` are the definition as it is stored.
+pub(crate) fn resources(definition: &Value, bytes: &Bytes) -> Vec<Arc<Resource>> {
     let spec = &definition["spec"];
     let versions = json::list(spec, &["versions"]);
-    let served = versions.iter().filter(|version| version["served"] == true);
-    served.map(|version| Arc::new(resource(definition, spec, versions, version))).collect()
+    let schemas = schemas(bytes);
+    let served = versions.iter().enumerate().filter(|(_, version)| version["served"] == true);
+    let schema = |index: usize| schemas.get(index).cloned().unwrap_or_default();
+    served.map(|(index, version)| Arc::new(resource(definition, spec, versions, version, schema(index)))).collect()
 }
 
-fn resource(definition: &Value, spec: &Value, versions: &[Value], version: &Value) -> Resource {
+/// Finds the versions' schemas in a stored definition.
+fn schemas(bytes: &Bytes) -> Vec<Bytes> {
+    #[derive(Deserialize)]
+    struct Definition<'a> {
+        #[serde(borrow)]
+        spec: Spec<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Spec<'a> {
+        #[serde(borrow)]
+        versions: Vec<Version<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Version<'a> {
+        #[serde(borrow, default)]
+        schema: Option<Schema<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Schema<'a> {
+        #[serde(borrow, default, rename = "openAPIV3Schema")]
+        text: Option<&'a RawValue>,
+    }
+    impl<'a> Version<'a> {
+        fn text(&self) -> &'a str {
+            self.schema.as_ref().and_then(|schema| schema.text).map(RawValue::get).unwrap_or_default()
+        }
+    }
+    let versions = serde_json::from_slice::<Definition<'_>>(bytes).map(|all| all.spec.versions).unwrap_or_default();
+    versions.iter().map(|version| bytes.slice_ref(version.text().as_bytes())).collect()
+}
+
+fn resource(definition: &Value, spec: &Value, versions: &[Value], version: &Value, schema: Bytes) -> Resource {
     let group = json::text(spec, &["group"]);
     let names = &definition["status"]["acceptedNames"];
     let plural = json::text(names, &["plural"]);
@@ -109,7 +151,7 @@ fn resource(definition: &Value, spec: &Value, versions: &[Value], version: &Valu
                 None => format!("{} {kind} is deprecated", join(group, name)),
             }),
             terminating: json::at(definition, &["metadata", "deletionTimestamp"]).is_some(),
-            schema: version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default(),
+            schema,
             node: OnceLock::new(),
             rules: OnceLock::new(),
         })),

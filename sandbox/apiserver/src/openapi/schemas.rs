@@ -37,7 +37,7 @@ pub(super) fn of(resources: &[Arc<Resource>]) -> Value {
                 }
             }
             Source::Custom(custom) => {
-                out.insert(own.clone(), custom_schema(&custom.schema));
+                out.insert(own.clone(), custom_schema(&custom.schema()));
                 for (key, schema) in builtin::described(OBJECT_META).into_iter().flatten() {
                     out.entry(key.clone()).or_insert_with(|| enriched(&key, schema));
                 }

@@ -9,11 +9,16 @@ use crate::apply::managed::{self, Entry, Manager};
 use crate::apply::ownership::{self, Applied};
 use crate::json;
 use crate::kinds::Resource;
+use crate::meta::ANNOTATIONS_MAX;
 use crate::schema::Place;
 use crate::status::Status;
 
 /// The manager of what `kubectl apply` writes by itself.
 const CLIENT_SIDE: &str = "kubectl-client-side-apply";
+/// The manager of what `kubectl apply --server-side` writes.
+const SERVER_SIDE: &str = "kubectl";
+/// Where `kubectl apply` by itself notes what it applied.
+const NOTE: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Fields that a path of a kind does not write.
 pub(crate) fn reset_fields(resource: &Resource, subresource: &str) -> FieldSet {
@@ -98,10 +103,30 @@ pub(crate) fn on_apply(
     Ok((object, entries))
 }
 
+/// Keeps the note of `kubectl apply` true where there is one, so that its user can go back to applying without the server;
+/// `sent` is what was applied, as it came.
+pub(crate) fn note(write: &Write<'_>, object: &mut Value, sent: &Value) {
+    let place = ["metadata", "annotations", NOTE];
+    if write.options.manager != SERVER_SIDE || json::text(object, &place).is_empty() {
+        return;
+    }
+    let mut noted = sent.clone();
+    json::remove(&mut noted, &place);
+    // As Go writes it.
+    let text = json::sorted(&noted).to_string();
+    let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+    json::set(object, &place, format!("{text}\n").into());
+    let all = json::at(object, &place[..2]).and_then(Value::as_object);
+    let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    if all.into_iter().flatten().map(size).sum::<usize>() > ANNOTATIONS_MAX {
+        json::remove(object, &place);
+    }
+}
+
 /// `kubectl apply` without and with the server are one and the same to their user: what the first wrote and noted, the
 /// second may change.
 fn only_client_side(live: &Value, refused: &Status, entries: &[Entry]) -> bool {
-    let noted = json::text(live, &["metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration"]);
+    let noted = json::text(live, &["metadata", "annotations", NOTE]);
     let Ok(noted) = serde_json::from_str::<Value>(noted) else { return false };
     let client = entries.iter().any(|entry| entry.manager.name == CLIENT_SIDE && !entry.manager.applies);
     let own = |cause: &crate::status::Cause| {

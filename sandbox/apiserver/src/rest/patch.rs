@@ -187,6 +187,7 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
     if let (false, Err(status)) = (write.subresource.is_empty(), &stored) {
         return Err(status.clone());
     }
+    let sent = applied.clone();
     let sent_namespace = meta::namespace(&applied).to_owned();
     let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
     let shown = format!("{sent_namespace}/{}; {kind}", meta::name(&applied));
@@ -205,6 +206,7 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
     }
     update::change(core, write, &mut |live| {
         let (mut object, entries) = ownership::on_apply(write, Some(live), &applied, &core.now())?;
+        ownership::note(write, &mut object, &sent);
         if sent_revision.is_empty() {
             json::carry(live, &mut object, &["metadata", "resourceVersion"]);
         }
