@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lattice_apiserver::ApiServer;
 use lattice_nodes::{NodeSpec, Nodes, NodesConfig};
@@ -13,6 +14,9 @@ use crate::cli::ApiArgs;
 use crate::node::answer_for_pods;
 use crate::node::folder::{private, write_mode};
 use crate::run::{complain, parent, say};
+
+/// How long a real controller leaves a namespace that is being deleted alone before it empties it, and looks again.
+const NAMESPACE_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs it until it is interrupted.
 pub(crate) async fn run(args: ApiArgs) -> ExitCode {
@@ -42,7 +46,12 @@ async fn serve(args: &ApiArgs) -> Result<(), String> {
     if let Some(kept) = &kept {
         std::fs::create_dir_all(kept).map_err(say_path)?;
     }
-    let config = lattice_apiserver::Config { controllers: args.controllers, state: kept, ..Default::default() };
+    let config = lattice_apiserver::Config {
+        controllers: args.controllers,
+        namespace_grace: NAMESPACE_GRACE,
+        state: kept,
+        ..Default::default()
+    };
     let server = ApiServer::new(config).map_err(|error| chain(&error))?;
     let serving = server.serve(args.listen).await.map_err(|error| chain(&error))?;
     let kubeconfig = server.kubeconfig(&serving.addr()).map_err(|error| chain(&error))?;
@@ -69,7 +78,9 @@ async fn serve(args: &ApiArgs) -> Result<(), String> {
 
 /// Starts the workload controllers, and nodes for them where they are wanted.
 fn workloads(server: &std::sync::Arc<ApiServer>, args: &ApiArgs) -> Nodes {
-    let config = NodesConfig { speed: args.speed, scheduler: args.nodes > 0, leases: true, ..NodesConfig::default() };
+    // Without nodes nothing is simulated that could be hurried.
+    let speed = if args.nodes > 0 { args.speed } else { 1.0 };
+    let config = NodesConfig { speed, scheduler: args.nodes > 0, leases: true, ..NodesConfig::default() };
     let nodes = Nodes::start(server.client(), config);
     answer_for_pods(server, &nodes);
     for number in 1..=args.nodes {
@@ -80,5 +91,5 @@ fn workloads(server: &std::sync::Arc<ApiServer>, args: &ApiArgs) -> Nodes {
 
 async fn install(server: &std::sync::Arc<ApiServer>, folder: &Path) -> Result<(), String> {
     let all = parent::read_folder(folder).map_err(|error| chain(&error))?;
-    parent::install_all(&server.client(), &all).await.map_err(|error| chain(&error))
+    parent::install_all(&server.client(), all).await.map(|_| ()).map_err(|error| chain(&error))
 }

@@ -167,6 +167,11 @@ Examples:
   lattice-manager sandbox api --listen 127.0.0.1:7443 --state DIR --controllers
   lattice-manager sandbox api --controllers --nodes 3      with pods that run: kubectl logs, exec, attach, cp, port-forward
 
+Faults are set while it runs, through /faults; docs/api-server.md lists what can go wrong:
+  echo '{\"verb\": \"update\", \"kind\": \"Lease\", \"probability\": 0.3, \"effect\": {\"type\": \"refuse\", \"code\": 409}}' |
+    kubectl create --raw /faults -f -
+  kubectl get --raw /faults; kubectl delete --raw /faults
+
 Simulated containers run a small simulated shell. Their ports (those that containers name, else every port) answer HTTP with
 a page that tells the pod, the port and the request, and send back everything else as it came.";
 

@@ -1,11 +1,13 @@
 //! Brings objects onto the parent's API: definitions first, then those of the files.
 
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::discovery::Scope;
 use serde_json::Value;
 
@@ -38,44 +40,52 @@ pub(crate) enum Error {
 
 /// Installs the product's definitions and those of Cluster API.
 pub(crate) async fn install(client: &Client, env: &SandboxEnv, folder: Option<&Path>) -> Result<(), Error> {
-    let mut all = definitions("the product's definitions", &env.crds_yaml, &|_| true)?;
-    match folder {
-        None => all.extend(crds::all()),
-        Some(folder) => {
-            // Dozens of others are often beside them, large ones, that nobody here serves.
-            let ours: Vec<String> = crds::all().iter().map(name).collect();
-            let real = read(folder, &|text| {
-                ours.iter().any(|name| text.lines().any(|line| line.strip_prefix("  name: ") == Some(name.as_str())))
-            })?;
-            let missing: Vec<_> =
-                crds::all().into_iter().filter(|ours| !real.iter().any(|one| name(one) == name(ours))).collect();
-            all.extend(real);
-            all.extend(missing);
-        }
+    let product = documents("the product's definitions".to_owned(), env.crds_yaml.as_bytes());
+    install_all(client, product.filter_map(definition)).await?;
+    let simulated = crds::all().into_iter().map(|one| serde_json::to_value(one).unwrap_or_default());
+    let simulated: Vec<(String, Value)> = simulated.map(|one| (name(&one), one)).collect();
+    let mut real = BTreeSet::new();
+    if let Some(folder) = folder {
+        // Dozens of others are often beside them, large ones, that nobody here serves.
+        let lines: Vec<String> = simulated.iter().map(|(name, _)| format!("  name: {name}")).collect();
+        let is_wanted = move |text: &str| text.lines().any(|line| lines.iter().any(|wanted| wanted == line));
+        real = install_all(client, read(folder, is_wanted)?).await?;
     }
-    install_all(client, &all).await?;
+    let missing = simulated.into_iter().filter(|(name, _)| !real.contains(name));
+    install_all(client, missing.map(|(_, one)| Ok(one))).await?;
     namespace(client, "lattice-system").await
 }
 
-/// Installs definitions and waits until they are served.
-pub(crate) async fn install_all(client: &Client, all: &[CustomResourceDefinition]) -> Result<(), Error> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+/// Installs definitions, one after the other as they are read, waits until they are served, and answers their names.
+pub(crate) async fn install_all(
+    client: &Client,
+    all: impl Iterator<Item = Result<Value, Error>>,
+) -> Result<BTreeSet<String>, Error> {
+    // As typed objects, large definitions take a hundred times the memory of their text.
+    let kind = ApiResource::erase::<CustomResourceDefinition>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let mut names = BTreeSet::new();
     for definition in all {
-        let name = name(definition);
+        let definition = definition?;
+        let name = name(&definition);
         let params = PatchParams::apply(MANAGER).force();
-        let written = api.patch(&name, &params, &Patch::Apply(definition)).await;
-        written.map_err(|error| Error::Definition { name, message: words(&error) })?;
+        let written = api.patch(&name, &params, &Patch::Apply(&definition)).await;
+        written.map_err(|error| Error::Definition { name: name.clone(), message: words(&error) })?;
+        names.insert(name);
     }
-    for definition in all {
-        let name = name(definition);
-        let established = kube::runtime::conditions::is_crd_established();
-        let wait = kube::runtime::wait::await_condition(api.clone(), &name, established);
+    for name in &names {
+        let wait = kube::runtime::wait::await_condition(api.clone(), name, is_served);
         match tokio::time::timeout(ESTABLISHED_MAX, wait).await {
             Ok(Ok(_)) => {}
-            _ => return Err(Error::NotEstablished(name)),
+            _ => return Err(Error::NotEstablished(name.clone())),
         }
     }
-    Ok(())
+    Ok(names)
+}
+
+fn is_served(definition: Option<&DynamicObject>) -> bool {
+    let conditions = definition.and_then(|one| one.data.pointer("/status/conditions")?.as_array());
+    conditions.into_iter().flatten().any(|one| one["type"] == "Established" && one["status"] == "True")
 }
 
 /// Names of the clusters that are there.
@@ -90,45 +100,65 @@ pub(crate) async fn clusters(client: &Client) -> Vec<String> {
     all.into_iter().filter_map(|one| one.metadata.name).collect()
 }
 
-/// Reads every YAML file of a folder.
-pub(crate) fn read_folder(folder: &Path) -> Result<Vec<CustomResourceDefinition>, Error> {
-    read(folder, &|_| true)
+/// Reads the definitions in every YAML file of a folder, one at a time.
+pub(crate) fn read_folder(folder: &Path) -> Result<impl Iterator<Item = Result<Value, Error>>, Error> {
+    read(folder, |_| true)
 }
 
 /// Reads those definitions of a folder whose text is wanted.
-fn read(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<CustomResourceDefinition>, Error> {
-    let fail = |path: &Path, source| Error::Read { path: path.to_owned(), source };
-    let entries = std::fs::read_dir(folder).map_err(|source| fail(folder, source))?;
+fn read(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<impl Iterator<Item = Result<Value, Error>>, Error> {
+    let fail = |source| Error::Read { path: folder.to_owned(), source };
+    let entries = std::fs::read_dir(folder).map_err(fail)?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml"));
     paths.sort();
-    let mut all = Vec::new();
-    for path in paths {
-        let text = std::fs::read_to_string(&path).map_err(|source| fail(&path, source))?;
-        all.extend(definitions(&path.display().to_string(), &text, wanted)?);
-    }
-    Ok(all)
+    let of_file = |path: PathBuf| -> Box<dyn Iterator<Item = Result<(String, String), Error>> + Send> {
+        match std::fs::File::open(&path) {
+            Ok(file) => Box::new(documents(path.display().to_string(), BufReader::new(file))),
+            Err(source) => Box::new(std::iter::once(Err(Error::Read { path, source }))),
+        }
+    };
+    let found = paths.into_iter().flat_map(of_file);
+    Ok(found.filter(move |found| found.as_ref().map_or(true, |(_, text)| is_wanted(text))).filter_map(definition))
 }
 
-fn definitions(file: &str, text: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<CustomResourceDefinition>, Error> {
-    let fail = |why: String| Error::Definitions { file: file.to_owned(), why };
-    let mut all = Vec::new();
-    for part in text.split("\n---") {
-        let body = part.trim_start_matches('-');
-        let empty = body.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-        if empty || !wanted(body) {
-            continue;
+/// Splits YAML into its documents, each with the name of its file; only one is in memory at a time.
+fn documents(file: String, text: impl BufRead) -> impl Iterator<Item = Result<(String, String), Error>> {
+    let mut lines = text.lines().fuse();
+    std::iter::from_fn(move || {
+        let mut document = String::new();
+        loop {
+            match lines.next() {
+                Some(Ok(line)) if line.starts_with("---") => return Some(Ok((file.clone(), document))),
+                Some(Ok(line)) => {
+                    document.push_str(&line);
+                    document.push('\n');
+                }
+                Some(Err(source)) => return Some(Err(Error::Read { path: PathBuf::from(&file), source })),
+                None if document.is_empty() => return None,
+                None => return Some(Ok((file.clone(), document))),
+            }
         }
-        let value: Value = serde_saphyr::from_str(body).map_err(|error| fail(error.without_snippet().to_string()))?;
-        if value["kind"] == "CustomResourceDefinition" {
-            all.push(serde_json::from_value(value).map_err(|error| fail(error.to_string()))?);
-        }
-    }
-    Ok(all)
+    })
 }
 
-fn name(definition: &CustomResourceDefinition) -> String {
-    definition.metadata.name.clone().unwrap_or_default()
+/// Reads a document, unless it is something else than a definition.
+fn definition(document: Result<(String, String), Error>) -> Option<Result<Value, Error>> {
+    let (file, text) = match document {
+        Ok(document) => document,
+        Err(error) => return Some(Err(error)),
+    };
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return None;
+    }
+    match serde_saphyr::from_str::<Value>(&text) {
+        Ok(value) => (value["kind"] == "CustomResourceDefinition").then_some(Ok(value)),
+        Err(error) => Some(Err(Error::Definitions { file, why: error.without_snippet().to_string() })),
+    }
+}
+
+fn name(definition: &Value) -> String {
+    definition["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Applies the objects as a person with kubectl would, unknown fields refused.

@@ -1,5 +1,6 @@
 //! The built binaries in the sandbox, looked at from outside: what a user does, and what a user sees.
 
+mod api_alone;
 mod bad_input;
 mod deletion;
 mod explained;
