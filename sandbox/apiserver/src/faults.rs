@@ -50,6 +50,9 @@ pub enum Effect {
     Cut,
 }
 
+/// How long the first half of an answer that is cut has for its way to the client.
+const FLUSH: Duration = Duration::from_millis(50);
+
 /// What requests may be.
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
@@ -251,7 +254,11 @@ pub(crate) fn cut(response: Response) -> Response {
                 Err(frame) => frame,
             })
         });
-        let end = futures::stream::once(async { Err::<Frame<Bytes>, BoxError>(Box::new(Dropped)) });
+        let end = futures::stream::once(async {
+            // What ends at once takes what was not sent yet with it, the head of the answer too.
+            tokio::time::sleep(FLUSH).await;
+            Err::<Frame<Bytes>, BoxError>(Box::new(Dropped))
+        });
         StreamBody::new(frames.chain(end)).boxed_unsync()
     })
 }

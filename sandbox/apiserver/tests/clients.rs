@@ -6,6 +6,7 @@ mod clients {
     use std::time::Duration;
 
     use futures::{StreamExt as _, TryStreamExt as _};
+    use http_body_util::BodyExt as _;
     use k8s_openapi::api::authorization::v1::SubjectAccessReview;
     use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
     use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -119,6 +120,21 @@ mod clients {
         namespaces.delete("team", &DeleteParams::default()).await.unwrap();
         gone(&namespaces, "team").await;
         assert!(inside.list(&ListParams::default()).await.unwrap().items.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_has_begun() {
+        let server = ApiServer::new(Config::default()).unwrap();
+        let serving = server.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let kubeconfig = kube::config::Kubeconfig::from_yaml(&server.kubeconfig(&serving.addr()).unwrap()).unwrap();
+        let config = ClientConfig::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        let client = Client::try_from(config).unwrap();
+        maps(&client).create(&PostParams::default(), &map("a", "1")).await.unwrap();
+        server.faults().add(Fault { verb: "get".into(), ..Fault::new(Effect::Cut) });
+        let request = http::Request::get("/api/v1/namespaces/default/configmaps/a");
+        let answer = client.send(request.body(kube::client::Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.into_body().collect().await.unwrap_err();
     }
 
     #[tokio::test]
