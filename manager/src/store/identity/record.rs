@@ -97,6 +97,9 @@ pub(super) struct Record {
     /// The one that takes over once it was shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Next>,
+    /// What the last certificates that were shown answered, newest last: such a request may still be on its way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    answered: Vec<Answered>,
     /// Counts the certificates that were shown; the agent keeps the same number. Of two holders of one identity, one
     /// falls behind as soon as the other gets a new certificate.
     #[serde(default = "first")]
@@ -158,8 +161,15 @@ struct Pin {
     /// Pin of the CA that signed it.
     #[serde(default)]
     issuer: String,
-    /// SHA-256 of the request that it answers.
-    #[serde(default)]
+}
+
+/// A request whose certificate was shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answered {
+    /// The count that it showed.
+    sequence: u64,
+    /// SHA-256 of the signing request.
     csr: String,
 }
 
@@ -215,6 +225,7 @@ impl Record {
             token: None,
             current: None,
             next: None,
+            answered: Vec::new(),
             sequence: first(),
             recoveries: Vec::new(),
             locked: None,
@@ -326,9 +337,9 @@ impl Record {
             serial: issued.serial.to_string(),
             not_after: issued.not_after,
             issuer: issued.issuer.to_string(),
-            csr: request.sha256().to_owned(),
         });
         self.next = None;
+        self.answered.clear();
         self.locked = None;
         self.trusts = None;
         self.bound_key = Some(request.key_sha256());

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use lattice_protocol::tls::Serial;
 use lattice_protocol::token::JoinToken;
 
-use super::{Admission, Certificate, Lock, Next, Pin, Record, Refusal, Token};
+use super::{Admission, Answered, Certificate, Lock, Next, Pin, Record, Refusal, Token};
 use crate::store::ca::{Issued, SigningRequest};
 
 /// Recoveries in [`RECOVERY_WINDOW`]. A machine that is switched off every night needs one on many mornings, so fewer
@@ -19,6 +19,10 @@ use crate::store::ca::{Issued, SigningRequest};
 pub(in crate::store::identity) const RECOVERIES_MAX: usize = 40;
 /// What [`RECOVERIES_MAX`] counts in.
 const RECOVERY_WINDOW: Duration = Duration::from_hours(30 * 24);
+
+/// Answered requests that are remembered. One lives for a minute at most, as its challenge does; fewer than are made in that
+/// time would take a late one for a clone's.
+const ANSWERED_MAX: usize = 8;
 
 /// How far an agent's count may be ahead of ours. A parent that was restored from a backup of ten years ago is behind by
 /// some 6,000; without a bound, whoever has the bound key could make the count overflow.
@@ -72,8 +76,11 @@ impl Record {
 
     fn take_over(&mut self) {
         if let Some(next) = self.next.take() {
-            self.current =
-                Some(Pin { serial: next.serial, not_after: next.not_after, issuer: next.issuer, csr: next.csr });
+            if self.answered.len() >= ANSWERED_MAX {
+                self.answered.remove(0);
+            }
+            self.answered.push(Answered { sequence: self.sequence, csr: next.csr });
+            self.current = Some(Pin { serial: next.serial, not_after: next.not_after, issuer: next.issuer });
             self.sequence = next.sequence;
         }
     }
@@ -194,11 +201,10 @@ impl Record {
         Ok(Admission::Again(Certificate { chain_pem, serial, not_after, sequence }))
     }
 
-    /// The very request that the certificate in force answers: it was on its way for so long that its answer, given to a
-    /// repetition, has been shown meanwhile. Nobody else can send it, so it is no clone's.
+    /// A request that was on its way for so long that its answer, given to a repetition, has been shown meanwhile, and
+    /// perhaps others after it. Nobody else can send it, so it is no clone's.
     fn is_late(&self, sequence: u64, request: &SigningRequest) -> bool {
-        sequence.checked_add(1) == Some(self.sequence)
-            && self.current.as_ref().is_some_and(|current| current.csr == request.sha256())
+        self.answered.iter().any(|answered| answered.sequence == sequence && answered.csr == request.sha256())
     }
 
     fn usable(&self) -> Result<(), Refusal> {

@@ -300,6 +300,23 @@ impl World {
 }
 
 #[test]
+fn a_recovery_that_later_ones_have_overtaken_is_no_clones() {
+    let (mut world, mut agent) = World::enrolled(8);
+    agent.pending = Some(request());
+    let mut late = agent.clone();
+    for _ in 0..3 {
+        world.recover_surely(&mut agent).unwrap();
+    }
+    assert!(world.record.sequence() > late.sequence + 1, "it was overtaken twice");
+    assert_eq!(world.recover_surely(&mut late), Err(Refusal::NotInForce));
+    world.come_back(&mut agent).unwrap();
+    assert_eq!(world.record.lock(), None);
+    // Another request with that count is.
+    late.pending = None;
+    assert_eq!(world.recover_surely(&mut late), Err(Refusal::Locked));
+}
+
+#[test]
 fn a_count_that_no_agent_reaches_is_refused_and_changes_nothing() {
     let (mut world, agent) = World::enrolled(7);
     let before = world.record.clone();
