@@ -16,6 +16,8 @@ use crate::{figure, memory_kib};
 
 const WATCHES: usize = 50;
 const COPY: usize = 500_000_000;
+/// Output that the client holds.
+const OUTPUT_BYTES: usize = 1 << 20;
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// The agent as it is shipped, where it was built; else the one beside this benchmark.
@@ -89,7 +91,9 @@ pub(crate) async fn run() -> Result<()> {
     let pods = Api::<Pod>::namespaced(client, &pod.namespace().unwrap_or_default());
     let copy = async {
         let container = pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|found| found.name.clone());
-        let params = AttachParams { container, ..AttachParams::default().stdout(true).stderr(false) };
+        // The client library's own buffer of 1 KiB would be what is measured: two changes of task for each.
+        let params = AttachParams::default().stdout(true).stderr(false).max_stdout_buf_size(OUTPUT_BYTES);
+        let params = AttachParams { container, ..params };
         let command = ["head", "-c", &COPY.to_string(), "/dev/zero"].map(str::to_owned);
         let mut process = pods.exec(&pod.name_any(), command, &params).await?;
         let mut out = process.stdout().context("its output")?;
