@@ -12,9 +12,8 @@ use custom::Custom;
 /// The group of CustomResourceDefinitions.
 pub(crate) const EXTENSIONS: &str = "apiextensions.k8s.io";
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-/// The same, in the order in which discovery tells those of custom resources.
 /// Groups in the order in which discovery names them.
-const GROUPS: [&str; 19] = [
+const GROUPS: [&str; 20] = [
     "",
     "apiregistration.k8s.io",
     "apps",
@@ -34,7 +33,9 @@ const GROUPS: [&str; 19] = [
     "coordination.k8s.io",
     "node.k8s.io",
     "discovery.k8s.io",
+    "resource.k8s.io",
 ];
+/// The same as above, in the order in which discovery tells those of custom resources.
 const CUSTOM_VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 
 /// A path below an object.

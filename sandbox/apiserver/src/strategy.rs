@@ -10,7 +10,7 @@ use crate::kinds::Resource;
 /// Kinds of the core group that count generations.
 const GENERATION_CORE: [&str; 3] = ["pods", "podtemplates", "replicationcontrollers"];
 /// Other groups' kinds that count no generations.
-const NO_GENERATION: [&str; 19] = [
+const NO_GENERATION: [&str; 21] = [
     "leases",
     "events",
     "roles",
@@ -30,6 +30,8 @@ const NO_GENERATION: [&str; 19] = [
     "volumeattributesclasses",
     "ipaddresses",
     "servicecidrs",
+    "resourceclaims",
+    "resourceclaimtemplates",
 ];
 
 /// Tells whether a kind counts generations.

@@ -47,6 +47,9 @@ pub(super) fn of(resources: &[Arc<Resource>]) -> Value {
             if !resource.is_custom() && own != "io.k8s.api.core.v1.Event" {
                 without_required(schema, "metadata");
             }
+            if own == "io.k8s.api.events.v1.Event" {
+                schema["required"] = json!(["eventTime"]);
+            }
             schema["x-kubernetes-group-version-kind"] = json!([kind_of(resource)]);
         }
         out.insert(format!("{own}List"), list(resource, &own));
@@ -139,7 +142,7 @@ const ENUMS: &str = include_str!("enums.txt");
 
 /// Lists the texts that fields may have.
 fn enumerate(name: &str, fields: &mut serde_json::Map<String, Value>) {
-    let Some(name) = name.strip_prefix("io.k8s.api.") else { return };
+    let name = name.strip_prefix("io.k8s.api.").unwrap_or(name);
     for line in ENUMS.lines() {
         let mut parts = line.splitn(3, ' ');
         let (Some(owner), Some(key), Some(texts)) = (parts.next(), parts.next(), parts.next()) else { continue };
@@ -155,9 +158,22 @@ fn enumerate(name: &str, fields: &mut serde_json::Map<String, Value>) {
             }
             None => {
                 if let Some(field) = fields.get_mut(key) {
+                    describe(field, key, &texts);
                     field["enum"] = texts.into();
                 }
             }
+        }
+    }
+}
+
+/// Ends a field's description with the texts that it may have.
+fn describe(field: &mut Value, key: &str, texts: &[&str]) {
+    let Some(Value::String(description)) = field.get_mut("description") else { return };
+    description.push_str("\n\nPossible enum values:");
+    for text in texts {
+        description.extend(["\n - `\"", text, "\"`"]);
+        if key == "protocol" {
+            description.extend([" is the ", text, " protocol."]);
         }
     }
 }
@@ -209,7 +225,13 @@ fn references(value: &mut Value) {
             }
             map.shift_remove("$schema");
             map.shift_remove("title");
-            map.values_mut().for_each(references);
+            for (key, inner) in map.iter_mut() {
+                match inner {
+                    // Fields may have any name, those of the words above too.
+                    Value::Object(fields) if key == "properties" => fields.values_mut().for_each(references),
+                    inner => references(inner),
+                }
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(references),
         _ => {}

@@ -123,6 +123,12 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
         {
             map.insert("rollingUpdate".to_owned(), json!({}));
         }
+        "resource.v1.ExactDeviceRequest" | "resource.v1.DeviceSubRequest"
+            if map.get("allocationMode").is_some_and(|mode| *mode == "ExactCount")
+                && map.get("count").is_none_or(|count| *count == 0) =>
+        {
+            map.insert("count".to_owned(), 1.into());
+        }
         "batch.v1.JobSpec" => {
             if absent(map, "completions") && absent(map, "parallelism") {
                 map.insert("completions".to_owned(), 1.into());

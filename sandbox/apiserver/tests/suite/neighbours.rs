@@ -239,6 +239,32 @@ fn requests(namespace: &str) -> Vec<Case> {
             ],
         ),
         case(
+            "discovery",
+            "the description of a field ends with the texts that it may have",
+            vec![
+                ask("GET", "/openapi/v3/api/v1", 200)
+                    .says("Possible enum values:\\n - `\\\"Always\\\"`\\n - `\\\"Never\\\"`\\n - `\\\"OnFailure\\\"`")
+                    .at("/components/schemas/io.k8s.api.core.v1.Lifecycle/properties/stopSignal/enum/0", "SIGABRT"),
+            ],
+        ),
+        case(
+            "builtins",
+            "claims of devices are served, with defaults and their state",
+            vec![
+                ask("GET", "/apis/resource.k8s.io/v1", 200).at("/resources/2/name", "resourceclaims/status"),
+                ask("POST", format!("/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"), 201)
+                    .send(&json!({"metadata": {"name": "a"}, "spec": {"devices": {"requests": [
+                        {"name": "one", "exactly": {"deviceClassName": "c", "tolerations": [{"key": "a"}]}}]}}}))
+                    .at("/spec/devices/requests/0/exactly/allocationMode", "ExactCount")
+                    .at("/spec/devices/requests/0/exactly/count", 1)
+                    .at("/spec/devices/requests/0/exactly/tolerations/0/operator", "Equal")
+                    .at("/metadata/generation", Value::Null),
+                ask("GET", format!("/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/a"), 200)
+                    .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+                    .at("/rows/0/cells/1", "pending"),
+            ],
+        ),
+        case(
             "crud",
             "a version of three parts is none, and nothing is exported any more",
             vec![

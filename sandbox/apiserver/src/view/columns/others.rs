@@ -22,6 +22,8 @@ pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
         ("networking.k8s.io", "networkpolicies") => NETWORK_POLICIES,
         ("networking.k8s.io", "servicecidrs") => CIDRS,
         ("node.k8s.io", "runtimeclasses") => RUNTIMES,
+        ("resource.k8s.io", "resourceclaims") => RESOURCE_CLAIMS,
+        ("resource.k8s.io", "resourceslices") => RESOURCE_SLICES,
         ("storage.k8s.io", "csidrivers") => DRIVERS,
         ("storage.k8s.io", "csinodes") => {
             &[Column("Drivers", "integer", 0, |o, _| json::list(o, &["spec", "drivers"]).len().into()), AGE]
@@ -87,6 +89,28 @@ const VOLUMES: &[Column] = &[
     Column("Reason", "string", 0, |o, _| text(o, &["status", "reason"])),
     AGE,
     Column("VolumeMode", "string", 1, |o, _| or(json::text(o, &["spec", "volumeMode"]), UNSET)),
+];
+
+const RESOURCE_CLAIMS: &[Column] = &[
+    Column("State", "string", 0, |o, _| {
+        let allocated = json::at(o, &["status", "allocation"]).is_some();
+        let deleted = json::at(o, &["metadata", "deletionTimestamp"]).is_some();
+        let words = [
+            (deleted, "deleted"),
+            (!allocated && !deleted, "pending"),
+            (allocated, "allocated"),
+            (allocated && !json::list(o, &["status", "reservedFor"]).is_empty(), "reserved"),
+        ];
+        words.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect::<Vec<_>>().join(",").into()
+    }),
+    AGE,
+];
+
+const RESOURCE_SLICES: &[Column] = &[
+    Column("Node", "string", 0, |o, _| text(o, &["spec", "nodeName"])),
+    Column("Driver", "string", 0, |o, _| text(o, &["spec", "driver"])),
+    Column("Pool", "string", 0, |o, _| text(o, &["spec", "pool", "name"])),
+    AGE,
 ];
 
 const TEMPLATES: &[Column] = &[
