@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, BufReader, BufWriter};
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod frame;
@@ -23,6 +25,9 @@ const STREAMS_MAX: usize = 512;
 const CHUNKS_MAX: usize = 16;
 /// Bytes of one chunk.
 const CHUNK: usize = 32 << 10;
+
+/// How often a client is asked whether it is still there: while a stream is not read, nothing else tells.
+const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// A stream that the client opened.
 #[derive(Debug)]
@@ -94,6 +99,14 @@ where
         // The writer ends when that is written.
         std::future::pending::<()>().await;
     };
+    let asking = async {
+        let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        // A server's numbers are even.
+        for id in (2..u32::MAX).step_by(2).cycle() {
+            pings.tick().await;
+            let _ = out.send(Out::Ping { id }).await;
+        }
+    };
     tokio::select! {
         biased;
         ended = &mut reading => {
@@ -108,6 +121,7 @@ where
             }
         }
         () = work => {}
+        () = asking => {}
     }
 }
 
@@ -157,8 +171,9 @@ async fn reading(read: impl AsyncRead + Unpin, opened: Sender<Stream>, out: Send
                         }
                     }
                     Control::Headers { block } => drop(inflate.next(&block)?),
-                    Control::Ping { id } => send(&out, Out::Pong { id }).await?,
-                    Control::Other => {}
+                    Control::Ping { id } if id % 2 == 1 => send(&out, Out::Pong { id }).await?,
+                    // The answer to a question of the server's.
+                    Control::Ping { .. } | Control::Other => {}
                 },
             }
         }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -37,14 +38,12 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Bytes of a tunnel that may wait on one side for the other.
 const TUNNEL_MAX: usize = 64 << 10;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+/// How often a client is asked whether it is still there: while a command does not take its input, nothing else tells.
+const PING_EVERY: Duration = Duration::from_secs(10);
 
-async fn socket(upgrade: OnUpgrade) -> Option<Socket> {
+async fn socket(upgrade: OnUpgrade) -> Option<WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>> {
     match upgrade.await {
-        Ok(upgraded) => {
-            let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX));
-            Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await)
-        }
+        Ok(upgraded) => Some(server(TokioIo::new(upgraded)).await),
         Err(error) => {
             tracing::debug!(%error, "upgrade to websocket did not come about");
             None
@@ -52,9 +51,19 @@ async fn socket(upgrade: OnUpgrade) -> Option<Socket> {
     }
 }
 
+async fn server<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX));
+    WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
+}
+
 /// Runs a command on the channels of one connection.
 pub(super) async fn command(upgrade: OnUpgrade, wish: Wish, command: Command) {
-    let Some(socket) = socket(upgrade).await else { return };
+    if let Some(socket) = socket(upgrade).await {
+        run(socket, wish, command).await;
+    }
+}
+
+async fn run<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, wish: Wish, command: Command) {
     let (sink, stream) = socket.split();
     let (stdio, carrier) = stdio::pair(wish);
     let mut reading = std::pin::pin!(read(stream, wish.stdin.then_some(carrier.stdin), carrier.size));
@@ -70,7 +79,11 @@ pub(super) async fn command(upgrade: OnUpgrade, wish: Wish, command: Command) {
 }
 
 /// Hands stdin on until the client is gone. Half-closing ends stdin only; one that nobody asked for has ended already.
-async fn read(mut stream: SplitStream<Socket>, mut stdin: Option<Sender<Bytes>>, size: watch::Sender<Size>) {
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: SplitStream<WebSocketStream<S>>,
+    mut stdin: Option<Sender<Bytes>>,
+    size: watch::Sender<Size>,
+) {
     while let Some(Ok(message)) = stream.next().await {
         let mut data = match message {
             Message::Binary(data) => data,
@@ -96,14 +109,15 @@ async fn read(mut stream: SplitStream<Socket>, mut stdin: Option<Sender<Bytes>>,
 }
 
 /// Runs the command, sends what it writes, then how it ended.
-async fn write(
-    mut sink: SplitSink<Socket, Message>,
+async fn write<S: AsyncRead + AsyncWrite + Unpin>(
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
     wish: Wish,
     command: impl Future<Output = End>,
     mut stdout: Receiver<Bytes>,
     mut stderr: Receiver<Bytes>,
 ) {
     let mut command = std::pin::pin!(command);
+    let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     let mut end = None;
     let (mut out_open, mut err_open) = (true, true);
     while end.is_none() || out_open || err_open {
@@ -120,6 +134,7 @@ async fn write(
                 None => { err_open = false; continue }
             },
             ended = &mut command, if end.is_none() => { end = Some(ended); continue }
+            _ = pings.tick() => Message::Ping(Bytes::new()),
         };
         if sink.send(message).await.is_err() {
             return;
@@ -131,7 +146,7 @@ async fn write(
     }
 }
 
-async fn farewell(sink: &mut SplitSink<Socket, Message>) {
+async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(sink: &mut SplitSink<WebSocketStream<S>, Message>) {
     // kubectl takes a close without a code for an error.
     let farewell = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
     let _ = sink.send(Message::Close(Some(farewell))).await;
@@ -178,3 +193,6 @@ pub(super) async fn tunnel<F: Future<Output = ()>>(upgrade: OnUpgrade, serve: im
         () = &mut inwards => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

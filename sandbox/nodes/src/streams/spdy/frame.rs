@@ -61,6 +61,10 @@ pub(super) enum Out {
     Pong {
         id: u32,
     },
+    /// A question whether the client is still there, with a number of the server's.
+    Ping {
+        id: u32,
+    },
     /// Nothing more.
     End,
 }
@@ -131,7 +135,7 @@ pub(super) async fn write_all(mut write: impl AsyncWrite + Unpin, mut queue: Rec
                     let rest = [id.to_be_bytes(), REFUSED_STREAM.to_be_bytes()].concat();
                     write.write_all(&control(RST_STREAM, &rest)).await?;
                 }
-                Out::Pong { id } => write.write_all(&control(PING, &id.to_be_bytes())).await?,
+                Out::Pong { id } | Out::Ping { id } => write.write_all(&control(PING, &id.to_be_bytes())).await?,
             }
             match queue.try_recv() {
                 Ok(more) => next = more,

@@ -121,3 +121,26 @@ async fn a_reset_stream_ends_and_its_room_is_used_again() {
     drop(client);
     serving.await.expect("no panic");
 }
+
+/// A stream that is not read holds up the connection, and with it the client's end.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_while_a_stream_is_full_is_noticed() {
+    let (mut client, server) = tokio::io::duplex(16 << 10);
+    let serving = task::spawn(
+        "test.serve",
+        task::Kind::Request,
+        serve(server, |mut streams| async move {
+            let _held = streams.recv().await;
+            std::future::pending::<()>().await;
+        }),
+    );
+    client.write_all(&open(1, &bytes(BLOCKS[0]))).await.expect("written");
+    let full = async {
+        loop {
+            client.write_all(&data(1, false, &[0; 1 << 10])).await.expect("written");
+        }
+    };
+    assert!(tokio::time::timeout(PING_EVERY / 2, full).await.is_err(), "the stream is never full");
+    drop(client);
+    tokio::time::timeout(3 * PING_EVERY, serving).await.expect("noticed").expect("no panic");
+}
