@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::kinds::{self, Registry, Resource};
 use crate::metrics::Metrics;
+use crate::names;
 use crate::status::{Result, Status};
 use crate::store::{Key, Store, Stored};
 use crate::{bootstrap, time};
@@ -69,6 +70,10 @@ impl Core {
     /// Returns an object as it is stored.
     pub(crate) fn stored(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Arc<Stored>> {
         let namespace = if resource.namespaced { namespace } else { "" };
+        let why = names::path_segment(name);
+        if !why.is_empty() {
+            return Err(Status::bad_request(format!("Name parameter invalid: {name:?}: {}", why.join(";"))));
+        }
         self.store
             .get(&resource.storage, &Key::new(namespace, name))
             .ok_or_else(|| Status::not_found(&resource.target(), name))

@@ -44,23 +44,17 @@ pub(crate) fn paths(kinds: &Kinds) -> Value {
         "/api",
         "/api/v1",
         "/apis",
-        "/healthz",
-        "/healthz/log",
-        "/healthz/ping",
-        "/livez",
-        "/livez/log",
-        "/livez/ping",
+        "/apis/",
         "/metrics",
         "/openapi/v2",
         "/openapi/v3",
+        "/openapi/v3/",
         "/openid/v1/jwks",
-        "/readyz",
-        "/readyz/log",
-        "/readyz/ping",
         "/version",
     ]
     .map(String::from)
     .into();
+    paths.extend(crate::http::health::paths());
     for group in kinds.groups().into_iter().filter(|group| !group.is_empty()) {
         paths.push(format!("/apis/{group}"));
         paths.extend(kinds.group(&group).into_iter().map(|(version, _)| format!("/apis/{group}/{version}")));

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 mod admin;
 pub(crate) mod handle;
+pub(crate) mod health;
 pub(crate) mod method;
 mod pages;
 pub(crate) mod path;

@@ -21,6 +21,10 @@ impl Query {
         let mut out = BTreeMap::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // What is not encoded as it should be counts as not sent.
+            if !well_encoded(pair) || pair.contains(';') {
+                continue;
+            }
             out.entry(decode(key, true)).or_insert_with(Vec::new).push(decode(value, true));
         }
         Self(out)
@@ -53,6 +57,18 @@ impl Query {
                 .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
         }
     }
+}
+
+/// Reads a whole number without a sign; the error says what a client of the real server is told.
+pub(crate) fn unsigned(text: &str) -> std::result::Result<u64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let why = if digits { "value out of range" } else { "invalid syntax" };
+    text.parse().ok().filter(|_| digits).ok_or_else(|| format!("strconv.ParseUint: parsing {text:?}: {why}"))
+}
+
+/// Tells whether two hexadecimal digits follow each percent sign.
+fn well_encoded(text: &str) -> bool {
+    text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|digit| digit.is_ascii_hexdigit()))
 }
 
 /// Undoes percent encoding.
@@ -263,6 +279,12 @@ impl ListOptions {
                     }
                 }
                 _ => {}
+            }
+            // A watch from nothing in particular counts as one that asks for what is there first.
+            let from_now = initial.is_none() && matching.is_empty() && matches!(version, "" | "0");
+            if !query.get("continue").is_empty() && (from_now || !matching.is_empty()) {
+                let detail = "resourceVersionMatch is forbidden when continue is provided";
+                errors.push(FieldError::forbidden(field, detail));
             }
         } else {
             list_errors(query, matching, version, &mut errors);

@@ -1,7 +1,8 @@
-//! Bodies in protobuf, as `kubectl` and `client-go` send objects of built-in kinds.
+//! Bodies in protobuf, as `kubectl` and `client-go` send objects of built-in kinds and ask for them.
 //!
 //! Fields are told apart by the numbers in `schema/builtin/numbers.txt`; their types come from the kinds' schemas.
-//! Answers are always JSON: every client that sends protobuf takes it.
+
+pub(crate) mod write;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -10,7 +11,6 @@ use base64::Engine as _;
 use serde_json::{Map, Number, Value, json};
 
 use crate::schema::{Node, Place, Shape, builtin};
-use crate::status::Status;
 
 /// The content type of objects.
 pub(crate) const MEDIA: &str = "application/vnd.kubernetes.protobuf";
@@ -282,24 +282,6 @@ fn nest(number: u8, content: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     field(number, &content.concat(), &mut out);
     out
-}
-
-/// Writes a refusal for a client that takes nothing else.
-pub(crate) fn status(status: &Status) -> Vec<u8> {
-    let code = [
-        6 << 3,
-        u8::try_from(status.code & 0x7f).unwrap_or_default() | 0x80,
-        u8::try_from(status.code >> 7).unwrap_or_default(),
-    ];
-    let fields = [
-        nest(1, &[]),
-        nest(2, &[b"Failure"]),
-        nest(3, &[status.message.as_bytes()]),
-        nest(4, &[status.reason.as_bytes()]),
-        code.to_vec(),
-    ];
-    let meta = nest(1, &[&nest(1, &[b"v1"]), &nest(2, &[b"Status"])]);
-    [PREFIX, &meta, &nest(2, &[&fields.concat()]), &nest(3, &[]), &nest(4, &[])].concat()
 }
 
 /// Writes the old OpenAPI document, of which `kubectl` reads only whether patches of namespaces take

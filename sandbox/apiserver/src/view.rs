@@ -35,6 +35,16 @@ impl Include {
     }
 }
 
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    #[default]
+    Json,
+    Yaml,
+    /// What clients written in Go ask for first.
+    Protobuf,
+}
+
 /// How objects are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Shown {

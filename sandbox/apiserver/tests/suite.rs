@@ -13,6 +13,8 @@ mod suite {
     mod more;
     #[path = "neighbours.rs"]
     mod neighbours;
+    #[path = "readings.rs"]
+    mod readings;
     #[path = "variants.rs"]
     mod variants;
 

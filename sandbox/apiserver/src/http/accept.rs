@@ -1,15 +1,8 @@
 //! What form of an answer a client takes.
 
+use crate::protobuf;
 use crate::status::Status;
-use crate::view::{Include, Shown};
-
-/// How an answer is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Encoding {
-    #[default]
-    Json,
-    Yaml,
-}
+use crate::view::{Encoding, Include, Shown};
 
 /// The form that a client takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +21,9 @@ pub(crate) enum Place {
     Other,
 }
 
-/// Chooses the first form of an `Accept` header that can be served.
-pub(crate) fn choose(header: &str, include: Include, place: Place) -> Result<Accepted, Status> {
+/// Chooses the first form of an `Accept` header that can be served; `binary` tells whether whole objects have one in
+/// protobuf.
+pub(crate) fn choose(header: &str, include: Include, place: Place, binary: bool) -> Result<Accepted, Status> {
     if header.trim().is_empty() {
         return Ok(Accepted::default());
     }
@@ -40,13 +34,17 @@ pub(crate) fn choose(header: &str, include: Include, place: Place) -> Result<Acc
         let get = |key: &str| parameters.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| *value);
         let encoding = match media {
             "application/json" | "*/*" => Encoding::Json,
+            // Built-in kinds are asked for by whole names.
+            "application/*" if place == Place::Other => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
+            protobuf::MEDIA if binary || get("as").starts_with("PartialObjectMetadata") => Encoding::Protobuf,
             _ => continue,
         };
         let known_meta = get("g") == "meta.k8s.io" && matches!(get("v"), "v1" | "v1beta1");
         let out = |shown, aggregated| Ok(Accepted { encoding, shown, aggregated });
         match get("as") {
             "" => return out(Shown::Object, false),
+            "Table" if encoding == Encoding::Protobuf => {}
             "Table" if known_meta && get("v") == "v1" => return out(Shown::Table(include), false),
             "Table" if known_meta => return out(Shown::OldTable(include), false),
             "PartialObjectMetadata" if known_meta => return out(Shown::Partial { old: get("v") == "v1beta1" }, false),

@@ -18,7 +18,7 @@ use crate::auth::{self, User, impersonation, rbac, reviews};
 use crate::core::Core;
 use crate::discovery;
 use crate::faults::{self, Dropped, Effect};
-use crate::kinds::{self, Kinds, Resource};
+use crate::kinds::{self, Resource};
 use crate::kubelets;
 use crate::metrics::Labels;
 use crate::options::{DeleteOptions, ListOptions, Query, WriteOptions};
@@ -118,9 +118,8 @@ impl Call<'_> {
         if text.is_empty() || formats::duration(text).is_some() {
             return Ok(());
         }
-        Err(Status::bad_request(format!(
-            "invalid timeout specified in the request URL - time: invalid duration {text:?}"
-        )))
+        let why = formats::bad_duration(text);
+        Err(Status::bad_request(format!("invalid timeout specified in the request URL - time: {why}")))
     }
 
     /// Answers what only a kubelet could where there are none.
@@ -170,8 +169,9 @@ impl Call<'_> {
             (false, true) => Place::BuiltInList,
             (false, false) => Place::BuiltInObject,
         };
+        let binary = !resource.is_custom() && protobuf::write::has_form(&resource.api_version(), &resource.kind);
         let include = Include::parse(self.query.get("includeObject"));
-        *accepted = accept::choose(self.header("accept"), include.clone().unwrap_or_default(), place)?;
+        *accepted = accept::choose(self.header("accept"), include.clone().unwrap_or_default(), place, binary)?;
         if accepted.shown.is_table() {
             include?;
         }
@@ -188,7 +188,7 @@ impl Call<'_> {
             };
         }
         let bytes = read(body).await?;
-        let answer = self.verb(&kinds, &resource, target, user, &bytes, accepted.shown).await;
+        let answer = self.verb(&resource, target, user, &bytes, accepted).await;
         let deprecated = match resource.plural.as_str() {
             "endpoints" if resource.group.is_empty() => {
                 Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())
@@ -207,14 +207,13 @@ impl Call<'_> {
 
     async fn verb(
         &self,
-        kinds: &Kinds,
         resource: &Arc<Resource>,
         target: &Target,
         user: &User,
         bytes: &[u8],
-        shown: Shown,
+        accepted: &Accepted,
     ) -> Result<Answer> {
-        let _ = kinds;
+        let shown = accepted.shown;
         match self.asked.verb.as_str() {
             "get" => self.get(resource, target, shown).await,
             "list" => {
@@ -230,7 +229,7 @@ impl Call<'_> {
             "watch" => {
                 let options = ListOptions::parse(self.query, true)?;
                 let selection = self.selection(resource, target)?;
-                let mut watch = watch::start(self.core, resource, selection, &options, shown)?;
+                let mut watch = watch::start(self.core, resource, selection, &options, (shown, accepted.encoding))?;
                 watch.spoil(&self.effects);
                 Ok(Answer::Watch { watch: Box::new(watch), warnings: Vec::new() })
             }
@@ -373,7 +372,7 @@ impl Call<'_> {
             let parsed = match self.header("content-type").split(';').next().unwrap_or_default().trim() {
                 "application/yaml" => crate::json::parse_yaml(bytes),
                 protobuf::MEDIA => protobuf::read(bytes, kinds::node_of)
-                    .map(|value| crate::json::Parsed { value, duplicates: Vec::new() })
+                    .map(crate::json::Parsed::plain)
                     .ok_or_else(|| "not protobuf".to_owned()),
                 "" | "application/json" => crate::json::parse(bytes),
                 _ => return Err(crate::rest::decode::unknown_media()),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::accept::{self, Accepted, Place};
+use super::health;
 use super::respond::Answer;
 use crate::core::Core;
 use crate::discovery;
-use crate::kinds::Kinds;
+use crate::kinds::{Kinds, is_builtin_group};
 use crate::options::Query;
 use crate::status::{Result, Status};
 use crate::view::Include;
@@ -38,10 +39,7 @@ impl Page<'_> {
             return Err(Status::page_not_found());
         }
         Ok(Some(match segments {
-            ["healthz" | "livez" | "readyz"] if self.query.has("verbose") => {
-                Answer::text(format!("[+]ping ok\n[+]log ok\n[+]etcd ok\n{} check passed\n", segments[0]))
-            }
-            ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping" | "log"] => Answer::text("ok"),
+            [path @ ("healthz" | "livez" | "readyz"), below @ ..] => health::answer(path, below, self.query)?,
             ["version"] if self.parts.method != http::Method::GET => return Err(Status::method_not_allowed()),
             ["version"] if !accept::takes_json(self.header("accept")) => {
                 let text = "406: Not Acceptable\n\nAvailable representations: application/json";
@@ -69,10 +67,21 @@ impl Page<'_> {
     pub(super) fn answer(&self, accepted: &mut Accepted) -> Result<Answer> {
         let kinds = self.core.registry.now();
         let segments: Vec<&str> = self.path.split('/').filter(|segment| !segment.is_empty()).collect();
+        // With nothing between two slashes a path of a built-in group leads to no resource, another nowhere.
+        if self.path.contains("//") {
+            let group = match segments.as_slice() {
+                ["api", ..] => Some(""),
+                ["apis", group, ..] => Some(*group),
+                _ => None,
+            };
+            let known = group.is_some_and(is_builtin_group) && !self.path.starts_with("//");
+            return Err(if known { Status::no_resource() } else { Status::page_not_found() });
+        }
         if let Some(answer) = self.plain(&kinds, &segments)? {
             return Ok(answer);
         }
-        *accepted = accept::choose(self.header("accept"), Include::default(), Place::Other)?;
+        let place = if segments == ["api", "v1"] { Place::BuiltInObject } else { Place::Other };
+        *accepted = accept::choose(self.header("accept"), Include::default(), place, false)?;
         if accepted.aggregated && segments.len() == 1 {
             return Ok(discovery::aggregated(&kinds, segments[0] == "api", self.header("if-none-match")));
         }

@@ -34,7 +34,7 @@ impl Asked {
     /// Takes a request apart.
     pub(crate) fn of(method: &http::Method, path: &str, query: &Query) -> Self {
         let segments: Vec<String> =
-            path.split('/').filter(|segment| !segment.is_empty()).map(|segment| decode(segment, false)).collect();
+            decode(path, false).split('/').filter(|segment| !segment.is_empty()).map(String::from).collect();
         // A path with nothing between two slashes leads nowhere.
         let target = if path.contains("//") { None } else { target(&segments) };
         let verb = match &target {

@@ -8,12 +8,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::Value;
 
-use super::accept::{Accepted, Encoding};
+use super::accept::Accepted;
 use super::{Response, full};
 use crate::config::Clock;
 use crate::protobuf;
 use crate::rest::watch::Watch;
 use crate::status::Status;
+use crate::view::Encoding;
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -63,18 +64,21 @@ pub(crate) fn write(answer: Result<Answer, Status>, accepted: &Accepted, asked: 
             response
         }
         Ok(Answer::Watch { watch, warnings }) => {
+            let content_type = match accepted.encoding {
+                Encoding::Protobuf => WATCHED,
+                Encoding::Json | Encoding::Yaml => "application/json",
+            };
             let frames = watch.into_stream().map(|bytes| Ok(Frame::data(bytes)));
             let mut response = http::Response::new(StreamBody::new(frames).boxed_unsync());
-            insert(&mut response, "content-type", "application/json");
+            insert(&mut response, "content-type", content_type);
             warn(&mut response, &warnings);
             response
         }
         Ok(Answer::Ready(response)) => return response.0,
-        Err(status) if status.code == 406 && asked.get("accept").is_some_and(|accept| accept == protobuf::MEDIA) => {
-            plain(status.code, protobuf::MEDIA, protobuf::status(&status))
-        }
         Err(status) => {
-            let mut response = refusal(&status, accepted.encoding);
+            // A refusal comes in protobuf even where nothing else could.
+            let alone = asked.get("accept").is_some_and(|accept| accept == protobuf::MEDIA);
+            let mut response = refusal(&status, if alone { Encoding::Protobuf } else { accepted.encoding });
             warn(&mut response, &status.warnings);
             response
         }
@@ -86,6 +90,9 @@ pub(crate) fn write(answer: Result<Answer, Status>, accepted: &Accepted, asked: 
     insert(&mut response, "x-kubernetes-pf-prioritylevel-uid", PRIORITY_LEVEL);
     response
 }
+
+/// The content type of a watch in protobuf.
+const WATCHED: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 const FLOW_SCHEMA: &str = "5c7c4c66-5a3e-4f0c-9c8e-0d3c5a1f2b01";
 const PRIORITY_LEVEL: &str = "5c7c4c66-5a3e-4f0c-9c8e-0d3c5a1f2b02";
@@ -141,6 +148,8 @@ fn object(code: u16, value: &Value, warnings: &[String], encoding: Encoding, gzi
             bytes.push(b'\n');
             (bytes, "application/json")
         }
+        Encoding::Protobuf if let Some(bytes) = protobuf::write::object(value) => (bytes, protobuf::MEDIA),
+        Encoding::Protobuf => (serde_json::to_vec(value).unwrap_or_default(), "application/json"),
         Encoding::Yaml => {
             let sorted = crate::json::sorted(value);
             (serde_saphyr::to_string(&sorted).unwrap_or_default().into_bytes(), "application/yaml")

@@ -10,16 +10,26 @@ const DEPTH_MAX: usize = 512;
 pub(crate) struct Parsed {
     pub(crate) value: Value,
     pub(crate) duplicates: Vec<String>,
+    /// A number that no float holds.
+    pub(crate) too_large: Option<String>,
+}
+
+impl Parsed {
+    /// A document in which no key came twice.
+    pub(crate) fn plain(value: Value) -> Self {
+        Self { value, duplicates: Vec::new(), too_large: None }
+    }
 }
 
 /// Reads one JSON document.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     let text = String::from_utf8_lossy(bytes);
-    let mut reader = Reader { bytes: text.as_bytes(), at: 0, path: Vec::new(), duplicates: Vec::new() };
+    let mut reader =
+        Reader { bytes: text.as_bytes(), at: 0, path: Vec::new(), duplicates: Vec::new(), too_large: None };
     let value = reader.value(0)?;
     reader.space();
     match reader.peek() {
-        None => Ok(Parsed { value, duplicates: reader.duplicates }),
+        None => Ok(Parsed { value, duplicates: reader.duplicates, too_large: reader.too_large }),
         Some(_) => Err(format!("invalid character {} after top-level value", reader.quoted())),
     }
 }
@@ -29,6 +39,7 @@ struct Reader<'a> {
     at: usize,
     path: Vec<String>,
     duplicates: Vec<String>,
+    too_large: Option<String>,
 }
 
 impl Reader<'_> {
@@ -42,12 +53,14 @@ impl Reader<'_> {
         }
     }
 
+    /// Shows the byte at hand as clients know it: quoted, one byte at a time.
     fn quoted(&self) -> String {
-        let rest = String::from_utf8_lossy(self.bytes.get(self.at..).unwrap_or_default());
-        match rest.chars().next() {
+        match self.peek().map(char::from) {
             Some('\'') => r"'\''".to_owned(),
             Some('"') => "'\"'".to_owned(),
-            Some(c) => format!("'{}'", c.escape_default()),
+            Some(c @ ('\n' | '\r' | '\t' | '\\')) => format!("'{}'", c.escape_default()),
+            Some(c) if c.is_control() => format!("'\\x{:02x}'", u32::from(c)),
+            Some(c) => format!("'{c}'"),
             None => "''".to_owned(),
         }
     }
@@ -87,19 +100,42 @@ impl Reader<'_> {
         Ok(value)
     }
 
+    fn digits(&mut self, context: &str) -> Result<(), String> {
+        if !matches!(self.peek(), Some(b'0'..=b'9')) {
+            return self.fail(context);
+        }
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
     fn number(&mut self) -> Result<Value, String> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
-        if !matches!(self.peek(), Some(b'0'..=b'9')) {
-            return self.fail("in numeric literal");
+        // Nothing follows a leading zero but a point or an exponent.
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            _ => self.digits("in numeric literal")?,
         }
-        while matches!(self.peek(), Some(b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) {
+        if self.peek() == Some(b'.') {
             self.at += 1;
+            self.digits("after decimal point in numeric literal")?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits("in exponent of numeric literal")?;
         }
         let text = std::str::from_utf8(&self.bytes[start..self.at]).unwrap_or_default();
-        number(text).ok_or_else(|| format!("invalid number literal {text:?}"))
+        Ok(number(text).unwrap_or_else(|| {
+            self.too_large.get_or_insert_with(|| text.to_owned());
+            Value::Null
+        }))
     }
 
     fn string(&mut self) -> Result<String, String> {
@@ -129,10 +165,13 @@ impl Reader<'_> {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
             Some(b'u') if (2..6).all(|step| hex(self.at + step)) => 6,
             None => return Err("unexpected end of JSON input".to_owned()),
-            Some(next) => {
-                let end = self.at + if *next == b'u' { 6 } else { 2 };
-                let shown = String::from_utf8_lossy(&self.bytes[self.at..end.min(self.bytes.len())]);
-                return Err(format!("invalid escape sequence `{shown}` in string"));
+            Some(b'u') => {
+                self.at += (2..6).find(|step| !hex(self.at + step)).unwrap_or(2);
+                return self.fail(r"in \u hexadecimal character escape");
+            }
+            Some(_) => {
+                self.at += 1;
+                return self.fail("in string escape code");
             }
         };
         self.at += length;
@@ -281,7 +320,13 @@ mod tests {
             ("{", "unexpected end of JSON input"),
             ("{} x", "invalid character 'x' after top-level value"),
             ("apiVersion: v1", "invalid character 'a' looking for beginning of value"),
-            (r#"{"a":"\x"}"#, r"invalid escape sequence `\x` in string"),
+            (r#"{"a":"\x"}"#, "invalid character 'x' in string escape code"),
+            (r#"{"a":"\u00g0"}"#, r"invalid character 'g' in \u hexadecimal character escape"),
+            ("{\"a\":\"\u{1}\"}", r"invalid character '\x01' in string literal"),
+            (r#"{"a":01}"#, "invalid character '1' after object key:value pair"),
+            (r#"{"a":1.}"#, "invalid character '}' after decimal point in numeric literal"),
+            (r#"{"a":1e}"#, "invalid character '}' in exponent of numeric literal"),
+            ("ä", "invalid character 'Ã' looking for beginning of value"),
             ("{a}", "invalid character 'a' looking for beginning of object key string"),
         ];
         for (text, error) in cases {

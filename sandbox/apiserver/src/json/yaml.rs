@@ -19,7 +19,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     }
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error };
     match serde_saphyr::from_str_with_options::<Value>(text, options) {
-        Ok(value) => Ok(Parsed { value, duplicates: Vec::new() }),
+        Ok(value) => Ok(Parsed::plain(value)),
         Err(first) => again(text).map_err(|()| message(text, &first.to_string())),
     }
 }
@@ -30,7 +30,7 @@ fn again(text: &str) -> Result<Parsed, ()> {
     let value = serde_saphyr::from_str_with_options::<Value>(text, options).map_err(|_| ())?;
     let found = duplicates(text);
     let duplicates = if found.is_empty() { Vec::new() } else { vec![format!("{ERRORS}{}", found.join("\n  "))] };
-    Ok(Parsed { value, duplicates })
+    Ok(Parsed { duplicates, ..Parsed::plain(value) })
 }
 
 /// Finds keys of block mappings that came twice, as `line N: key "x" already set in map`.

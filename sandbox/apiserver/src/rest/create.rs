@@ -15,7 +15,7 @@ use crate::strategy;
 /// Creates the object that a body describes.
 pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let resource = write.resource;
-    let Parsed { mut value, duplicates } = decode::body(bytes, content_type, &resource.kind)?;
+    let Parsed { mut value, duplicates, .. } = decode::body(bytes, content_type, &resource.kind)?;
     decode::check_kind(resource, &mut value, bytes)?;
     let mut warnings = Vec::new();
     decode::admit(resource, &mut value, &duplicates, write.options.validation, &mut warnings)

@@ -132,7 +132,7 @@ pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parse
         "application/yaml" => json::parse_yaml(bytes).map_err(|error| unrecognized(kind, &error, bytes))?,
         protobuf::MEDIA => {
             if let Some(value) = protobuf::read(bytes, kinds::node_of) {
-                return Ok(Parsed { value, duplicates: Vec::new() });
+                return Ok(Parsed::plain(value));
             }
             let why = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
             return Err(unrecognized(kind, why, bytes));
@@ -146,12 +146,16 @@ pub(crate) fn body(bytes: &[u8], content_type: &str, kind: &str) -> Result<Parse
         }
     }
     if parsed.value.is_null() {
-        let value = Value::Object(serde_json::Map::new());
-        return Ok(Parsed { value, duplicates: Vec::new() });
+        return Ok(Parsed::plain(Value::Object(serde_json::Map::new())));
     }
     if !parsed.value.is_object() {
         let why = format!("couldn't get version/kind; json parse error: {}", not_object(&parsed.value));
         return Err(unrecognized(kind, &why, bytes));
+    }
+    if let Some(number) = &parsed.too_large {
+        let why = format!("json: cannot unmarshal number {number} into Go value of type float64");
+        let version = json::text(&parsed.value, &["apiVersion"]).rsplit('/').next().unwrap_or_default();
+        return Err(Unreadable::Type(why).of_body(kind, version));
     }
     Ok(parsed)
 }
@@ -167,7 +171,7 @@ fn untold(wrong: &Value, key: &str) -> String {
 /// Reads a body as another kind than that of the path: what the type does not have is reported as everywhere.
 pub(crate) fn admit_as(
     (version, kind): (&str, &str),
-    Parsed { mut value, duplicates }: Parsed,
+    Parsed { mut value, duplicates, .. }: Parsed,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>)> {
     let short = version.rsplit('/').next().unwrap_or_default();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::serve;
 use crate::core::Core;
 use crate::kinds::Resource;
-use crate::options::ListOptions;
+use crate::options::{ListOptions, unsigned};
 use crate::selector::LabelSelector;
 use crate::selector::field::FieldSelector;
 use crate::status::{Cause, Result, Status};
@@ -75,11 +75,8 @@ pub(crate) fn revision(text: &str) -> Result<u64> {
     if text.is_empty() {
         return Ok(0);
     }
-    text.parse().map_err(|_| {
-        Status::bad_request(format!(
-            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: \
-             invalid syntax"
-        ))
+    unsigned(text).map_err(|why| {
+        Status::bad_request(format!("invalid resource version: resourceVersion: Invalid value: {text:?}: {why}"))
     })
 }
 
@@ -184,8 +181,14 @@ fn decode(text: &str) -> std::result::Result<Token, String> {
         }
         Token { rv: 0, .. } => Err(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)".to_owned()),
         Token { start, .. } if start.is_empty() => Err(": encoded start key empty (version meta.k8s.io/v1)".to_owned()),
+        Token { start, .. } if !is_clean(start) => Err(format!(": {start}")),
         _ => Ok(token),
     }
+}
+
+/// Tells whether a key leads nowhere but down.
+fn is_clean(key: &str) -> bool {
+    key.trim_start_matches('/').split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn sort_key(stored: &Stored) -> String {

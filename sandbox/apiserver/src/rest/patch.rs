@@ -85,7 +85,7 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind
         Kind::Merge | Kind::Strategic => {
             let parsed =
                 if kind == Kind::Strategic { json::parse(bytes).map_err(Status::bad_request) } else { decoded(bytes) };
-            let Parsed { mut value, duplicates } = parsed?;
+            let Parsed { mut value, duplicates, .. } = parsed?;
             if value.is_null() {
                 if kind == Kind::Merge {
                     return Err(Status::bad_request("Invalid JSON Patch"));
@@ -168,7 +168,7 @@ async fn change(
 
 async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> {
     let resource = write.resource;
-    let Parsed { value: mut applied, duplicates } =
+    let Parsed { value: mut applied, duplicates, .. } =
         json::parse_yaml(bytes).map_err(|error| not_yaml(&format!("error converting YAML to JSON: {error}")))?;
     if !applied.is_object() && !applied.is_null() {
         let got = json::type_name(&applied).replace("integer", "number").replace("boolean", "bool");

@@ -12,6 +12,7 @@ use crate::field::FieldError;
 use crate::json::{self, Parsed};
 use crate::kinds::Resource;
 use crate::meta;
+use crate::options::unsigned;
 use crate::status::{Result, Status};
 use crate::store::{Miss, Stored};
 use crate::strategy;
@@ -52,7 +53,7 @@ pub(crate) struct Proposal {
 /// Replaces an object by the one that a body describes.
 pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let resource = write.resource;
-    let Parsed { mut value, duplicates } = decode::body(bytes, content_type, &resource.kind)?;
+    let Parsed { mut value, duplicates, .. } = decode::body(bytes, content_type, &resource.kind)?;
     decode::check_kind(resource, &mut value, bytes)?;
     let mut warnings = Vec::new();
     decode::admit(resource, &mut value, &duplicates, write.options.validation, &mut warnings)
@@ -167,7 +168,8 @@ fn check_revision(write: &Write<'_>, stored: &Stored, live: &Value, new: &Value)
 
 /// Refuses a revision that is no number.
 pub(crate) fn unreadable_revision(sent: &str) -> Status {
-    Status::unforeseen(format!("strconv.ParseUint: parsing {sent:?}: invalid syntax"))
+    let why = unsigned(sent).err();
+    Status::unforeseen(why.unwrap_or_else(|| format!("strconv.ParseUint: parsing {sent:?}: invalid syntax")))
 }
 
 /// Tries to store a proposal; answers nothing when another write came first.

@@ -16,10 +16,11 @@ use crate::core::Core;
 use crate::faults::Effect;
 use crate::json;
 use crate::kinds::Resource;
-use crate::options::ListOptions;
+use crate::options::{ListOptions, unsigned};
+use crate::protobuf;
 use crate::status::{Result, Status};
 use crate::store::{Change, Event, Miss, Stored};
-use crate::view::Shown;
+use crate::view::{Encoding, Shown};
 
 /// How long a watch lives that does not say so itself.
 const TIMEOUT: Duration = Duration::from_mins(45);
@@ -36,6 +37,7 @@ pub(crate) struct Watch {
     resource: Arc<Resource>,
     selection: Selection,
     shown: Shown,
+    encoding: Encoding,
     changed: Receiver<u64>,
     at: u64,
     ends: Instant,
@@ -59,15 +61,12 @@ pub(crate) fn start(
     resource: &Arc<Resource>,
     selection: Selection,
     options: &ListOptions,
-    shown: Shown,
+    (shown, encoding): (Shown, Encoding),
 ) -> Result<Watch> {
     let from = match options.resource_version.as_str() {
         "" => 0,
-        text => text.parse::<u64>().map_err(|_| {
-            Status::unforeseen(format!(
-                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-            ))
-        })?,
+        text => unsigned(text)
+            .map_err(|why| Status::unforeseen(format!("resourceVersion: Invalid value: {text:?}: {why}")))?,
     };
     let changed = core.store.subscribe(&resource.storage).ok_or_else(Status::page_not_found)?;
     let now = Instant::now();
@@ -77,6 +76,7 @@ pub(crate) fn start(
         resource: Arc::clone(resource),
         selection,
         shown,
+        encoding,
         changed,
         at: from,
         ends,
@@ -130,8 +130,12 @@ impl Watch {
     }
 
     fn push_raw(&mut self, event: &str, object: &Value) {
-        let mut line = serde_json::to_vec(&json!({"type": event, "object": object})).unwrap_or_default();
-        line.push(b'\n');
+        let written = (self.encoding == Encoding::Protobuf).then(|| protobuf::write::event(event, object)).flatten();
+        let line = written.unwrap_or_else(|| {
+            let mut line = serde_json::to_vec(&json!({"type": event, "object": object})).unwrap_or_default();
+            line.push(b'\n');
+            line
+        });
         self.queue.push_back(Bytes::from(line));
     }
 

@@ -98,6 +98,26 @@ fn uuid(format: &str, text: &str) -> bool {
     }
 }
 
+/// Says what is wrong with a text that is no duration.
+pub(crate) fn bad_duration(text: &str) -> String {
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    while !rest.is_empty() {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let unit = rest.trim_start_matches(is_number);
+        let number = &rest[..rest.len() - unit.len()];
+        if !number.bytes().any(|byte| byte.is_ascii_digit()) || number.matches('.').count() > 1 {
+            break;
+        }
+        let length = unit.find(is_number).unwrap_or(unit.len());
+        match &unit[..length] {
+            "" => return format!("missing unit in duration {text:?}"),
+            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => rest = &unit[length..],
+            other => return format!("unknown unit {other:?} in duration {text:?}"),
+        }
+    }
+    format!("invalid duration {text:?}")
+}
+
 /// Reads a duration as Go writes them (`1h30m`), in seconds.
 pub(crate) fn duration(text: &str) -> Option<f64> {
     let (sign, mut rest) = match text.strip_prefix('-') {

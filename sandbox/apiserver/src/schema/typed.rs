@@ -31,7 +31,9 @@ impl Reader<'_> {
     fn mismatch(&self, value: &Value, node: &Node) -> String {
         let got = match value {
             Value::Bool(_) => "bool".to_owned(),
-            Value::Number(number) if node.shape == Shape::Integer => format!("number {number}"),
+            Value::Number(number) if matches!(node.shape, Shape::Integer | Shape::IntOrString) => {
+                format!("number {number}")
+            }
             Value::Number(_) => "number".to_owned(),
             Value::String(_) => "string".to_owned(),
             Value::Array(_) => "array".to_owned(),
@@ -65,7 +67,11 @@ impl Reader<'_> {
                 Some(whole) if node.format != "int32" || i32::try_from(whole).is_ok() => Ok(()),
                 _ => Err(self.mismatch(value, node)),
             },
-            (Shape::IntOrString, Value::Number(number)) if number.is_i64() => Ok(()),
+            (Shape::IntOrString, Value::Number(number))
+                if number.as_i64().is_some_and(|whole| i32::try_from(whole).is_ok()) =>
+            {
+                Ok(())
+            }
             _ => Err(self.mismatch(value, node)),
         }
     }

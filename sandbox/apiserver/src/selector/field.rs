@@ -17,6 +17,7 @@ const FIELDS: &[(&str, &str, &[&str])] = &[
             "spec.schedulerName",
             "spec.serviceAccountName",
             "spec.hostNetwork",
+            "spec.host",
             "status.phase",
             "status.podIP",
             "status.podIPs",
@@ -80,20 +81,26 @@ pub(crate) struct FieldSelector(Vec<Term>);
 impl FieldSelector {
     /// Reads a field selector for a kind.
     pub(crate) fn parse(resource: &Resource, text: &str) -> Result<Self> {
-        let mut out = Vec::new();
+        let mut terms = Vec::new();
         for part in split(text) {
-            let malformed = || Status::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'"));
-            let at = part.find(['=', '!']).ok_or_else(malformed)?;
+            let malformed = || Status::bad_request(format!("invalid selector: '{text}'; can't understand '{part}'"));
+            let operator = |(at, _): &(usize, char)| part[*at..].starts_with('=') || part[*at..].starts_with("!=");
+            let (at, _) = part.char_indices().find(operator).ok_or_else(malformed)?;
             let (field, rest) = part.split_at(at);
             let (equal, value) = match rest.strip_prefix("!=") {
                 Some(value) => (false, value),
                 None => (true, rest.strip_prefix("==").or(rest.strip_prefix('=')).ok_or_else(malformed)?),
             };
-            check(resource, field)?;
-            let path = field.split('.').map(String::from).collect();
-            out.push(Term { path, value: value.replace("\\,", ",").replace("\\=", "="), equal });
+            let value = unescape(value).map_err(|why| Status::bad_request(format!("invalid field selector: {why}")))?;
+            terms.push((field.to_owned(), value, equal));
         }
-        Ok(Self(out))
+        let read = |(field, value, equal): (String, String, bool)| {
+            check(resource, &field)?;
+            // What clients of the first versions send.
+            let field = if field == "spec.host" { "spec.nodeName" } else { field.as_str() };
+            Ok(Term { path: field.split('.').map(String::from).collect(), value, equal })
+        };
+        terms.into_iter().map(read).collect::<Result<_>>().map(Self)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -104,6 +111,24 @@ impl FieldSelector {
     pub(crate) fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|term| (shown(object, &term.path) == term.value) == term.equal)
     }
+}
+
+/// Undoes the escapes of a value.
+fn unescape(text: &str) -> std::result::Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some(next @ ('\\' | ',' | '=')) => out.push(next),
+                Some(next) => return Err(format!("invalid escape sequence: \\{next}")),
+                None => return Err("invalid escape sequence: \\".to_owned()),
+            },
+            ',' | '=' => return Err(format!("unescaped character in value: {}", u32::from(c))),
+            other => out.push(other),
+        }
+    }
+    Ok(out)
 }
 
 fn split(text: &str) -> Vec<String> {
@@ -124,23 +149,25 @@ fn split(text: &str) -> Vec<String> {
 }
 
 fn check(resource: &Resource, field: &str) -> Result<()> {
-    if matches!(field, "metadata.name" | "metadata.namespace") {
+    let own = FIELDS.iter().find(|(group, plural, _)| *group == resource.group && *plural == resource.plural);
+    // Kinds with fields of their own and cluster-scoped custom resources know no namespace where they have none.
+    let anywhere = resource.namespaced || (own.is_none() && !resource.is_custom());
+    let meta = field == "metadata.name" || (field == "metadata.namespace" && anywhere);
+    let known = match (resource.custom(), own) {
+        (Some(custom), _) => custom.selectable.iter().any(|known| known == field),
+        (None, Some((_, _, fields))) => fields.contains(&field),
+        (None, None) => false,
+    };
+    if meta || known {
         return Ok(());
     }
-    if let Some(custom) = resource.custom() {
-        if custom.selectable.iter().any(|known| known == field) {
-            return Ok(());
-        }
-        return Err(Status::bad_request(format!("field label not supported: {field}")));
-    }
-    let own = FIELDS.iter().find(|(group, plural, _)| *group == resource.group && *plural == resource.plural);
-    match own {
-        Some((_, _, fields)) if fields.contains(&field) => Ok(()),
-        Some(_) => Err(Status::bad_request(format!("field label not supported: {field}"))),
-        None => Err(Status::bad_request(format!(
-            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-        ))),
-    }
+    Err(Status::bad_request(if resource.is("batch", "Job") {
+        format!("field label {field:?} not supported for Job")
+    } else if resource.is_custom() || own.is_some() {
+        format!("field label not supported: {field}")
+    } else {
+        format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    }))
 }
 
 fn shown(object: &Value, path: &[String]) -> String {

@@ -1,5 +1,7 @@
 //! Reading label selectors, with the errors that clients know.
 
+use std::collections::BTreeSet;
+
 use super::{LabelSelector, Operator, Requirement};
 use crate::names;
 
@@ -84,13 +86,36 @@ impl Parser {
         if absent {
             self.at += 1;
         }
-        let Token::Word(key) = self.next() else { return Err("found '', expected: identifier".to_owned()) };
+        let key = match self.next() {
+            Token::Word(key) => key,
+            other => return Err(format!("found '{}', expected: identifier", other.text())),
+        };
         let wrong = names::qualified(&key);
         if !wrong.is_empty() {
             let wrong = wrong.join("; ");
             return Err(format!("<nil>: Invalid value: {key:?}: {wrong}"));
         }
-        let done = |operator, values| Ok(Requirement { key: key.clone(), operator, values });
+        let done = |operator, values: Vec<String>| {
+            let mut wrong = Vec::new();
+            if matches!(operator, Operator::Greater | Operator::Less) {
+                wrong.extend(values.iter().filter(|value| value.parse::<i64>().is_err()).map(|value| {
+                    format!(
+                        "values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+                    )
+                }));
+            }
+            for (at, value) in values.iter().enumerate() {
+                let why = names::label_value(value);
+                if !why.is_empty() {
+                    wrong.push(format!("values[{at}][{key}]: Invalid value: {value:?}: {}", why.join("; ")));
+                }
+            }
+            match wrong.len() {
+                0 => Ok(Requirement { key: key.clone(), operator, values }),
+                1 => Err(wrong.concat()),
+                _ => Err(format!("[{}]", wrong.join(", "))),
+            }
+        };
         if absent {
             return done(Operator::Absent, Vec::new());
         }
@@ -98,22 +123,17 @@ impl Parser {
             Token::End | Token::Symbol(",") => done(Operator::Exists, Vec::new()),
             Token::Symbol("=" | "==") => {
                 self.at += 1;
-                let value = self.value(&key)?;
+                let value = self.value()?;
                 done(Operator::In, vec![value])
             }
             Token::Symbol("!=") => {
                 self.at += 1;
-                let value = self.value(&key)?;
+                let value = self.value()?;
                 done(Operator::NotIn, vec![value])
             }
             Token::Symbol(symbol @ (">" | "<")) => {
                 self.at += 1;
-                let value = self.value(&key)?;
-                if value.parse::<i64>().is_err() {
-                    return Err(format!(
-                        "values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
-                    ));
-                }
+                let value = self.value()?;
                 done(if symbol == ">" { Operator::Greater } else { Operator::Less }, vec![value])
             }
             Token::Word(word) if word == "in" || word == "notin" => {
@@ -126,46 +146,59 @@ impl Parser {
     }
 
     /// Reads one value; none at all is the empty one.
-    fn value(&mut self, key: &str) -> Result<String, String> {
+    fn value(&mut self) -> Result<String, String> {
         match self.peek() {
             Token::Word(value) => {
                 self.at += 1;
-                match names::label_value(&value).into_iter().next() {
-                    Some(error) => Err(format!("values[0][{key}]: Invalid value: {value:?}: {error}")),
-                    None => Ok(value),
-                }
+                Ok(value)
             }
             Token::End | Token::Symbol(",") => Ok(String::new()),
             other @ Token::Symbol(_) => Err(format!("found '{}', expected: identifier", other.text())),
         }
     }
 
+    /// Reads values in parentheses, each once and in order.
     fn values(&mut self) -> Result<Vec<String>, String> {
         match self.next() {
             Token::Symbol("(") => {}
             other => return Err(format!("found '{}' expected: '('", other.text())),
         }
-        let mut out = Vec::new();
+        let mut out = BTreeSet::new();
+        match self.peek() {
+            Token::Word(_) | Token::Symbol(",") => {}
+            Token::Symbol(")") => {
+                self.at += 1;
+                return Ok(vec![String::new()]);
+            }
+            other => return Err(format!("found '{}', expected: ',', ')' or identifier", other.text())),
+        }
         loop {
-            let first = out.is_empty();
-            match self.next() {
-                Token::Word(value) => out.push(value),
-                Token::Symbol(",") => {
-                    if !matches!(self.peek(), Token::Word(_)) {
-                        out.push(String::new());
+            match (self.next(), self.peek()) {
+                (Token::Word(value), Token::Symbol(",")) => {
+                    out.insert(value);
+                }
+                (Token::Word(value), Token::Symbol(")")) => {
+                    out.insert(value);
+                    break;
+                }
+                (Token::Word(_), other) => return Err(format!("found '{}', expected: ',' or ')'", other.text())),
+                // Nothing before, between or after commas is the empty value.
+                (Token::Symbol(","), next) => {
+                    if out.is_empty() || matches!(next, Token::Symbol("," | ")")) {
+                        out.insert(String::new());
+                    }
+                    match next {
+                        Token::Symbol(")") => break,
+                        Token::Symbol(",") => self.at += 1,
+                        _ => {}
                     }
                 }
-                Token::Symbol(")") => break,
-                other => {
-                    let wanted = if first { "',', ')' or identifier" } else { "',' or ')'" };
-                    return Err(format!("found '{}', expected: {wanted}", other.text()));
-                }
+                (other, _) => return Err(format!("found '{}', expected: ',', or identifier", other.text())),
             }
         }
-        if out.is_empty() {
-            out.push(String::new());
-        }
-        Ok(out)
+        // The parenthesis that closes them.
+        self.at += 1;
+        Ok(out.into_iter().collect())
     }
 }
 
@@ -198,6 +231,8 @@ mod tests {
             ("a in b", "unable to parse requirement: found 'b' expected: '('"),
             ("=x", "found '=', expected: !, identifier, or 'end of string'"),
             ("a=b=c", "found '=', expected: ',' or 'end of string'"),
+            ("a in (b c)", "unable to parse requirement: found 'c', expected: ',' or ')'"),
+            ("!!a", "unable to parse requirement: found '!', expected: identifier"),
         ];
         for (text, error) in cases {
             assert_eq!(parse(text).unwrap_err(), error);

@@ -271,7 +271,7 @@ fn requests(namespace: &str) -> Vec<Case> {
                 ask("GET", format!("{core}/configmaps/a?export=true"), 400).says("is no longer supported"),
                 ask("POST", format!("{core}/configmaps"), 400)
                     .text("{\"metadata\":{\"name\":\"\\x\"}}")
-                    .says("invalid escape sequence"),
+                    .says("json parse error: invalid"),
                 ask("POST", format!("{core}/configmaps"), 400)
                     .send(&json!({"apiVersion": "a/b/c", "kind": "ConfigMap", "metadata": {"name": "a"}}))
                     .says("unexpected GroupVersion string: a/b/c"),

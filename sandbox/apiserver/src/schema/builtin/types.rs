@@ -32,6 +32,7 @@ type Root = (fn() -> String, Describe);
 const ROOTS: &[Root] = roots![
     meta::ObjectMeta,
     meta::DeleteOptions,
+    meta::Status,
     api::core::v1::Binding,
     api::core::v1::ComponentStatus,
     api::core::v1::ConfigMap,
