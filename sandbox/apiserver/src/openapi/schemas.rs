@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::kinds::{Resource, Source};
-use crate::schema::ListType;
 use crate::schema::builtin::{self, Note, OBJECT_META};
+use crate::schema::{ListType, Wire};
 
 /// Returns the name of a kind's schema.
 pub(super) fn name(resource: &Resource) -> String {
@@ -32,15 +32,11 @@ pub(super) fn of(resources: &[Arc<Resource>]) -> Value {
         let own = name(resource);
         match &resource.source {
             Source::BuiltIn(full) => {
-                for (key, schema) in builtin::described(full).into_iter().flatten() {
-                    out.entry(key.clone()).or_insert_with(|| enriched(&key, schema));
-                }
+                types(full, &mut out);
             }
             Source::Custom(custom) => {
                 out.insert(own.clone(), custom_schema(&custom.schema()));
-                for (key, schema) in builtin::described(OBJECT_META).into_iter().flatten() {
-                    out.entry(key.clone()).or_insert_with(|| enriched(&key, schema));
-                }
+                types(OBJECT_META, &mut out);
             }
         }
         if let Some(schema) = out.get_mut(&own) {
@@ -51,26 +47,95 @@ pub(super) fn of(resources: &[Arc<Resource>]) -> Value {
                 schema["required"] = json!(["eventTime"]);
             }
             schema["x-kubernetes-group-version-kind"] = json!([kind_of(resource)]);
+            selectable(resource, schema);
         }
-        out.insert(format!("{own}List"), list(resource, &own));
+        if resource.allows("list") {
+            out.insert(format!("{own}List"), list(resource, &own));
+        }
+        for sub in &resource.subresources {
+            match sub.kind.as_str() {
+                "Scale" => types("io.k8s.api.autoscaling.v1.Scale", &mut out),
+                "TokenRequest" => types("io.k8s.api.authentication.v1.TokenRequest", &mut out),
+                "Eviction" => types("io.k8s.api.policy.v1.Eviction", &mut out),
+                _ => {}
+            }
+        }
+    }
+    let custom = resources.iter().any(|resource| resource.is_custom());
+    for kind in if custom { &REQUESTS[..4] } else { &REQUESTS } {
+        types(&format!("{META}{kind}"), &mut out);
+    }
+    for (kind, full) in [("Status", "Status"), ("DeleteOptions", "DeleteOptions")] {
+        if let Some(schema) = out.get_mut(&format!("{META}{kind}")) {
+            schema["x-kubernetes-group-version-kind"] = json!([{"group": "", "kind": full, "version": "v1"}]);
+        }
     }
     Value::Object(out)
 }
 
+/// Where the types of requests and answers are that all kinds share.
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+/// Those types; custom kinds have none of the last ones.
+const REQUESTS: [&str; 6] = ["DeleteOptions", "ListMeta", "Patch", "Status", "APIResourceList", "WatchEvent"];
+
+/// Returns the schemas of types that answers of a server about itself have.
+pub(super) fn meta(kind: &str) -> Value {
+    let mut out = Map::new();
+    types(&format!("{META}{kind}"), &mut out);
+    Value::Object(out)
+}
+
+/// Adds a type of the crate and all that it uses.
+fn types(full: &str, out: &mut Map<String, Value>) {
+    for (key, schema) in builtin::described(full).into_iter().flatten() {
+        out.entry(key.clone()).or_insert_with(|| enriched(&key, schema));
+    }
+}
+
 fn list(resource: &Resource, item: &str) -> Value {
-    json!({
-        "description": format!("{} is a list of {}.", resource.list_kind, resource.kind),
+    let mut meta = json!({"allOf": [{"$ref": format!("#/components/schemas/{META}ListMeta")}]});
+    if !resource.is_custom() {
+        meta["default"] = json!({});
+    }
+    let mut out = json!({
+        "description": format!("{} is a list of {}", resource.list_kind, resource.kind),
         "type": "object",
         "required": ["items"],
         "properties": {
             "apiVersion": {"type": "string"},
             "items": {"type": "array", "items": {"$ref": format!("#/components/schemas/{item}")}},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            "metadata": meta,
         },
         "x-kubernetes-group-version-kind":
             [{"group": resource.group, "version": resource.version, "kind": resource.list_kind}],
-    })
+    });
+    selectable(resource, &mut out);
+    out
+}
+
+/// Says by which fields objects of a custom kind can be selected.
+fn selectable(resource: &Resource, schema: &mut Value) {
+    let fields = resource.custom().map(|custom| &custom.selectable).filter(|fields| !fields.is_empty());
+    if let Some(fields) = fields {
+        let paths: Vec<Value> = fields.iter().map(|path| json!({"fieldPath": path})).collect();
+        schema["x-kubernetes-selectable-fields"] = paths.into();
+    }
+}
+
+/// Names the types of what may be a number or a text.
+fn alternatives(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+                let types = || json!([{"type": "integer"}, {"type": "string"}]);
+                map.entry("anyOf").or_insert_with(types);
+            }
+            map.values_mut().for_each(alternatives);
+        }
+        Value::Array(items) => items.iter_mut().for_each(alternatives),
+        _ => {}
+    }
 }
 
 fn custom_schema(schema: &Value) -> Value {
@@ -79,6 +144,7 @@ fn custom_schema(schema: &Value) -> Value {
     // What every object has is described as it is for built-in kinds.
     let text = |key: &str| described["properties"][key]["description"].clone();
     let mut out = schema.clone();
+    alternatives(&mut out);
     if let Some(fields) = out.get_mut("properties").and_then(Value::as_object_mut) {
         for key in ["apiVersion", "kind"] {
             fields.insert(key.to_owned(), json!({"type": "string", "description": text(key)}));
@@ -121,6 +187,7 @@ fn enriched(name: &str, mut schema: Value) -> Value {
         without_required(&mut schema, "name");
     }
     let notes = builtin::notes();
+    let required = schema.get("required").cloned().unwrap_or_default();
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         for (key, field) in fields.iter_mut() {
             if let Some(note) =
@@ -128,13 +195,54 @@ fn enriched(name: &str, mut schema: Value) -> Value {
             {
                 add(field, note);
             }
+            whole(field);
         }
+        zeros(name, fields, &required);
         enumerate(name, fields);
+    }
+    let scalar = match name.rsplit('.').next() {
+        Some("Quantity") => Some((json!([{"type": "string"}, {"type": "number"}]), None)),
+        Some("IntOrString") => Some((json!([{"type": "integer"}, {"type": "string"}]), Some("int-or-string"))),
+        _ => None,
+    };
+    if let (Some((types, format)), Value::Object(map)) = (scalar, &mut schema) {
+        map.shift_remove("x-kubernetes-int-or-string");
+        map.insert("oneOf".to_owned(), types);
+        map.extend(format.map(|format| ("format".to_owned(), format.into())));
     }
     if notes.get(&(builtin::intern(name), "*")).is_some_and(|note| note.atomic) {
         schema["x-kubernetes-map-type"] = "atomic".into();
     }
     schema
+}
+
+/// Says of a list that nothing else is said of that it is replaced as a whole.
+fn whole(field: &mut Value) {
+    if field["type"] == "array" && field.get("x-kubernetes-list-type").is_none() {
+        field["x-kubernetes-list-type"] = "atomic".into();
+    }
+}
+
+fn is_metadata(field: &Value) -> bool {
+    field["allOf"][0]["$ref"].as_str().is_some_and(|target| target.ends_with(".meta.v1.ObjectMeta"))
+}
+
+/// Says what fields are that are never absent, where nobody sets them.
+fn zeros(name: &str, fields: &mut Map<String, Value>, required: &Value) {
+    let notes = builtin::notes();
+    for (key, field) in fields.iter_mut().filter(|(_, field)| field.get("default").is_none()) {
+        let wire = notes.iter().find(|((owner, own), _)| *owner == name && *own == key).map(|(_, note)| note.wire);
+        let needed = required.as_array().is_some_and(|all| all.iter().any(|known| known == key.as_str()));
+        let always = wire == Some(Wire::Always) || (needed && wire != Some(Wire::Pointer));
+        let zero = match field["type"].as_str() {
+            Some("string") if always => json!(""),
+            Some("integer") if always => json!(0),
+            Some("boolean") if always => json!(false),
+            None if (wire == Some(Wire::Struct) || is_metadata(field)) && field.get("allOf").is_some() => json!({}),
+            _ => continue,
+        };
+        field["default"] = zero;
+    }
 }
 
 /// Texts that fields may have: a kind, its field (`[]` stands for items of a list) and the texts in a line.
