@@ -2,6 +2,8 @@
 //!
 //! Inputs that once broke something are kept in `proptest-regressions/` and in the lists of seeds below.
 
+mod schemas;
+
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -141,6 +143,8 @@ proptest! {
         let wrapped = json!({"spec": {"containers": [{"name": "a"}], "x": target}, "metadata": {"finalizers": known}});
         if let Value::Object(map) = json!({"spec": change.clone(), "metadata": {"finalizers": change}})
             && let Ok(once) = patch::apply_strategic(node, &wrapped, &map)
+            // Directives for what is not there yet are kept, so they count the second time.
+            && !once.to_string().contains('$')
         {
             prop_assert_eq!(patch::apply_strategic(node, &once, &map), Ok(once));
         }

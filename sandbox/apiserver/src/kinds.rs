@@ -135,6 +135,34 @@ impl Resource {
     }
 }
 
+/// Versions of kinds that the real server reads and does not serve.
+const OLDER: [(&str, &str, &[&str]); 18] = [
+    ("apps/v1beta1", "apps", &["ControllerRevision", "Deployment", "StatefulSet"]),
+    ("apps/v1beta2", "apps", &["ControllerRevision", "DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"]),
+    ("extensions/v1beta1", "apps", &["DaemonSet", "Deployment", "ReplicaSet"]),
+    ("extensions/v1beta1", "networking.k8s.io", &["Ingress", "NetworkPolicy"]),
+    ("networking.k8s.io/v1beta1", "networking.k8s.io", &["Ingress", "IngressClass"]),
+    ("batch/v1beta1", "batch", &["CronJob"]),
+    ("policy/v1beta1", "policy", &["PodDisruptionBudget"]),
+    ("rbac.authorization.k8s.io/v1beta1", "rbac.authorization.k8s.io", RBAC),
+    ("rbac.authorization.k8s.io/v1alpha1", "rbac.authorization.k8s.io", RBAC),
+    ("coordination.k8s.io/v1beta1", "coordination.k8s.io", &["Lease"]),
+    ("storage.k8s.io/v1beta1", "storage.k8s.io", &["CSIDriver", "CSINode", "StorageClass", "VolumeAttachment"]),
+    ("scheduling.k8s.io/v1beta1", "scheduling.k8s.io", &["PriorityClass"]),
+    ("discovery.k8s.io/v1beta1", "discovery.k8s.io", &["EndpointSlice"]),
+    ("events.k8s.io/v1beta1", "events.k8s.io", &["Event"]),
+    ("events.k8s.io/v1", "", &["Event"]),
+    ("v1", "events.k8s.io", &["Event"]),
+    ("autoscaling/v1", "autoscaling", &["HorizontalPodAutoscaler"]),
+    ("certificates.k8s.io/v1beta1", "certificates.k8s.io", &["CertificateSigningRequest"]),
+];
+const RBAC: &[&str] = &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+
+/// Tells whether a kind of a group is read in a version that is not that of its path.
+pub(crate) fn is_older(kind: &str, group: &str, version: &str) -> bool {
+    OLDER.iter().any(|(older, of, kinds)| *older == version && *of == group && kinds.contains(&kind))
+}
+
 /// Joins a group and a version.
 pub(crate) fn join(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }

@@ -82,8 +82,8 @@ pub(crate) fn on_update(old: &Value, new: &mut Value) {
     }
 }
 
-/// Drops owner references that are there twice and words the warning about them.
-pub(crate) fn dedup_owners(object: &mut Value) -> Option<String> {
+/// Drops owner references that are there twice and words the warning about them; `late` says when that was seen.
+pub(crate) fn dedup_owners(object: &mut Value, late: &str) -> Option<String> {
     let owners = json::at(object, &["metadata", "ownerReferences"])?.as_array()?.clone();
     let mut kept: Vec<Value> = Vec::new();
     let mut uids: Vec<String> = Vec::new();
@@ -99,7 +99,7 @@ pub(crate) fn dedup_owners(object: &mut Value) -> Option<String> {
     }
     json::set(object, &["metadata", "ownerReferences"], Value::Array(kept));
     Some(format!(
-        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may \
+        ".metadata.ownerReferences contains duplicate entries{late}; API server dedups owner references in 1.20+, and may \
          reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
         uids.join(", ")
     ))
@@ -150,27 +150,30 @@ pub(crate) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     } else {
         out.extend(rule(name).into_iter().map(|error| FieldError::invalid_text("metadata.name", name, error)));
     }
-    maps(meta, &mut out);
+    out.extend(maps_at("metadata", meta));
     owners(meta, &mut out);
     finalizers_of(resource, meta, &mut out);
     out
 }
 
-fn maps(meta: &Value, out: &mut Vec<FieldError>) {
+/// Checks labels and annotations.
+pub(crate) fn maps_at(path: &str, meta: &Value) -> Vec<FieldError> {
     let empty = Map::new();
     let labels = meta.get("labels").and_then(Value::as_object).unwrap_or(&empty);
-    out.extend(labels_at("metadata.labels", labels));
+    let mut out = labels_at(&format!("{path}.labels"), labels);
     let annotations = meta.get("annotations").and_then(Value::as_object).unwrap_or(&empty);
+    let path = format!("{path}.annotations");
     let mut size = 0;
     for (key, value) in annotations {
         for error in names::qualified(&key.to_lowercase()) {
-            out.push(FieldError::invalid_text("metadata.annotations", key, error));
+            out.push(FieldError::invalid_text(path.as_str(), key, error));
         }
         size += key.len() + value.as_str().map_or(0, str::len);
     }
     if size > ANNOTATIONS_MAX {
-        out.push(FieldError::too_long("metadata.annotations", ANNOTATIONS_MAX));
+        out.push(FieldError::too_long(path, ANNOTATIONS_MAX));
     }
+    out
 }
 
 /// Checks labels.

@@ -185,6 +185,8 @@ pub(crate) struct DeleteOptions {
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
     pub(crate) grace_seconds: Option<i64>,
+    /// Who said the old way that dependents go too is told when the object is not gone yet.
+    pub(crate) told_pending: bool,
 }
 
 impl DeleteOptions {
@@ -204,7 +206,7 @@ impl DeleteOptions {
             .and_then(Value::as_bool)
             .or_else(|| query.has("orphanDependents").then(|| query.is_on("orphanDependents")));
         let mut propagation = match policy {
-            "" if body.get("propagationPolicy").is_none_or(Value::is_null) => None,
+            "" if body.get("propagationPolicy").is_none_or(Value::is_null) && !query.has("propagationPolicy") => None,
             "Background" => Some(Propagation::Background),
             "Foreground" => Some(Propagation::Foreground),
             "Orphan" => Some(Propagation::Orphan),
@@ -231,8 +233,12 @@ impl DeleteOptions {
             propagation,
             uid: precondition("uid"),
             resource_version: precondition("resourceVersion"),
+            told_pending: orphan == Some(false),
             grace_seconds: match body.get("gracePeriodSeconds").and_then(Value::as_i64) {
                 Some(seconds) => Some(seconds),
+                None if query.has("gracePeriodSeconds") && query.get("gracePeriodSeconds").is_empty() => {
+                    return Err(Status::bad_request("strconv.ParseInt: parsing \"\": invalid syntax"));
+                }
                 None => query.number("gracePeriodSeconds")?,
             },
         })

@@ -5,7 +5,7 @@ mod strategic;
 
 pub(crate) use json_patch::apply as apply_json;
 use serde_json::{Map, Value};
-pub(crate) use strategic::apply as apply_strategic;
+pub(crate) use strategic::{Refusal, apply as apply_strategic};
 
 /// How a request's patch is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

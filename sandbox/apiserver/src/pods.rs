@@ -68,7 +68,7 @@ async fn bound(core: &Core, write: &Write<'_>, binding: &Value) -> Result<()> {
         for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
             json::set(&mut object, &["metadata", "annotations", key], value.clone());
         }
-        Ok(Proposal { object, warnings: Vec::new(), owned: true })
+        Ok(Proposal { object, warnings: Vec::new(), owned: true, patched: false })
     })
     .await?;
     Ok(())

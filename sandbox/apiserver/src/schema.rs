@@ -97,6 +97,19 @@ pub(crate) struct Field {
     pub(crate) strategic: Strategic,
 }
 
+impl Field {
+    /// Returns what a key of a list's item is where the item leaves it out: what its type always writes has a zero.
+    pub(crate) fn key_left_out(&self) -> Option<Value> {
+        let node = self.link.node();
+        let zero = || match node.shape {
+            Shape::String => Some(Value::from("")),
+            Shape::Integer | Shape::Number => Some(Value::from(0)),
+            _ => None,
+        };
+        node.default.clone().or_else(|| (self.wire == Wire::Always).then(zero).flatten())
+    }
+}
+
 impl From<Node> for Field {
     fn from(node: Node) -> Self {
         Self { link: node.into(), wire: Wire::default(), list: None, atomic: false, strategic: Strategic::default() }

@@ -7,6 +7,8 @@
 mod suite {
     #[path = "cases.rs"]
     mod cases;
+    #[path = "fine.rs"]
+    mod fine;
     #[path = "harness.rs"]
     mod harness;
     #[path = "more.rs"]

@@ -111,11 +111,33 @@ fn lists(place: Place<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut 
         items.filter_map(|item| Some((item_step(place, item)?, item.clone()))).collect()
     };
     let (old, new) = (index(old), index(new));
-    let find = |list: &[(String, Value)], step: &str| list.iter().find(|(s, _)| s == step).map(|(_, v)| v.clone());
+    let find = |list: &[(String, Value)], step: &str| -> Vec<Value> {
+        list.iter().filter(|(s, _)| s == step).map(|(_, v)| v.clone()).collect()
+    };
     let steps: BTreeSet<&String> = old.iter().chain(&new).map(|(step, _)| step).collect();
     for step in steps {
         path.push(step.clone());
-        walk(place.items(), find(&old, step).as_ref(), find(&new, step).as_ref(), path, out);
+        // Items that cannot be told apart are owned as one.
+        match (find(&old, step).as_slice(), find(&new, step).as_slice()) {
+            (was @ [_, _, ..], is @ [_, _, ..]) => {
+                if was.len() != is.len() || !was.iter().zip(is).all(|(was, is)| json::same(was, is)) {
+                    mark(&mut out.modified, path);
+                }
+            }
+            ([_, _, ..], is) => {
+                if let [is] = is {
+                    walk(place.items(), None, Some(is), path, out);
+                }
+                mark(&mut out.removed, path);
+            }
+            (was, [_, _, ..]) => {
+                if let [was] = was {
+                    walk(place.items(), Some(was), None, path, out);
+                }
+                mark(&mut out.added, path);
+            }
+            (was, is) => walk(place.items(), was.first(), is.first(), path, out),
+        }
         path.pop();
     }
 }

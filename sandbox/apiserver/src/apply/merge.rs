@@ -21,6 +21,9 @@ pub(crate) fn merge(place: Place<'_>, live: &Value, applied: &Value) -> Value {
             Value::Object(out)
         }
         (Value::Array(old), Value::Array(new)) if *place.list() != ListType::Atomic => lists(place, old, new),
+        // Null says nothing about what a map or list holds.
+        (Value::Object(old), Value::Null) if !old.is_empty() && !place.atomic() => live.clone(),
+        (Value::Array(old), Value::Null) if !old.is_empty() && *place.list() != ListType::Atomic => live.clone(),
         _ => applied.clone(),
     }
 }

@@ -89,7 +89,7 @@ fn unkeyed(place: Place<'_>, item: &Value) -> Option<String> {
         _ => return Some("associative list with keys may not have non-map elements".to_owned()),
     };
     let items = place.items();
-    let has_default = |key: &str| items.field(key).is_some_and(|field| field.node.default.is_some());
+    let has_default = |key: &str| items.node.fields.get(key).is_some_and(|field| field.key_left_out().is_some());
     // An item without some of its keys is told by those it has.
     let told = keys.iter().any(|key| map.contains_key(key) || has_default(key));
     (!told).then(|| {

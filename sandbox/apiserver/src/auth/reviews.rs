@@ -18,7 +18,7 @@ pub(crate) fn answer(core: &Core, write: &Write<'_>, bytes: &[u8], content_type:
     let resource = write.resource;
     let parsed = decode::body(bytes, content_type, &resource.kind)?;
     let mut object = parsed.value;
-    decode::check_kind(resource, &mut object, bytes)?;
+    decode::check_kind(resource, &mut object, bytes, write.options.validation)?;
     let mut warnings = Vec::new();
     decode::admit(resource, &mut object, &parsed.duplicates, write.options.validation, &mut warnings)
         .map_err(|error| error.of_body(&resource.kind, &resource.version))?;

@@ -393,9 +393,13 @@ impl Call<'_> {
         let options = self.delete_options(bytes)?;
         write.options.dry_run = options.dry_run;
         let resource = write.resource;
-        let deleted = delete::one(self.core, &write, &options).await?;
+        let mut warnings = delete::warnings(resource, &options);
+        let deleted = delete::one(self.core, &write, &options).await;
+        let deleted = deleted.map_err(|status| status.with_warnings(warnings.clone()))?;
+        warnings.extend(deleted.warnings);
         let value = if deleted.is_object { shown.one(self.core, resource, deleted.answer)? } else { deleted.answer };
-        Ok(Answer::Object { code: 200, value, warnings: deleted.warnings })
+        let code = if options.told_pending && !deleted.gone { 202 } else { 200 };
+        Ok(Answer::Object { code, value, warnings })
     }
 
     async fn delete_all(
@@ -406,9 +410,11 @@ impl Call<'_> {
         bytes: &[u8],
         shown: Shown,
     ) -> Result<Answer> {
-        let options = self.delete_options(bytes)?;
         let selection = self.selection(resource, target)?;
-        let listed = list::list(self.core, resource, &selection, &ListOptions::parse(self.query, false)?).await?;
+        let listing = ListOptions::parse(self.query, false)?;
+        let options = self.delete_options(bytes)?;
+        let listed = list::list(self.core, resource, &selection, &listing).await?;
+        let mut warnings = delete::warnings(resource, &options);
         for object in &listed.items {
             let write = Write {
                 resource,
@@ -420,10 +426,14 @@ impl Call<'_> {
             };
             match delete::one(self.core, &write, &options).await {
                 Err(status) if status.code != 404 => return Err(status),
-                _ => {}
+                Err(_) => {}
+                Ok(deleted) => {
+                    let new = deleted.warnings.into_iter().filter(|warning| !warnings.contains(warning));
+                    warnings.extend(new.collect::<Vec<_>>());
+                }
             }
         }
-        Ok(Answer::ok(shown.list(self.core, resource, listed)?))
+        Ok(Answer::Object { code: 200, value: shown.list(self.core, resource, listed)?, warnings })
     }
 }
 

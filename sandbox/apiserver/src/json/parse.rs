@@ -23,13 +23,24 @@ impl Parsed {
 
 /// Reads one JSON document.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
+    parse_with_lines(bytes).map(|(parsed, _)| parsed)
+}
+
+/// Reads one JSON document; duplicate keys are also told by their lines, as a reader of YAML tells them.
+pub(crate) fn parse_with_lines(bytes: &[u8]) -> Result<(Parsed, Vec<String>), String> {
     let text = String::from_utf8_lossy(bytes);
-    let mut reader =
-        Reader { bytes: text.as_bytes(), at: 0, path: Vec::new(), duplicates: Vec::new(), too_large: None };
+    let mut reader = Reader {
+        bytes: text.as_bytes(),
+        at: 0,
+        path: Vec::new(),
+        duplicates: Vec::new(),
+        lines: Vec::new(),
+        too_large: None,
+    };
     let value = reader.value(0)?;
     reader.space();
     match reader.peek() {
-        None => Ok(Parsed { value, duplicates: reader.duplicates, too_large: reader.too_large }),
+        None => Ok((Parsed { value, duplicates: reader.duplicates, too_large: reader.too_large }, reader.lines)),
         Some(_) => Err(format!("invalid character {} after top-level value", reader.quoted())),
     }
 }
@@ -40,6 +51,7 @@ struct Reader<'a> {
     path: Vec<String>,
     duplicates: Vec<String>,
     too_large: Option<String>,
+    lines: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -220,7 +232,13 @@ impl Reader<'_> {
             }
             self.at += 1;
             self.path.push(if self.path.is_empty() { key.clone() } else { format!(".{key}") });
+            self.space();
+            let start = self.at;
             let value = self.value(depth + 1)?;
+            if map.contains_key(&key) {
+                let line = self.bytes.iter().take(start).filter(|byte| **byte == b'\n').count() + 1;
+                self.lines.push(format!("line {line}: key {key:?} already set in map"));
+            }
             if map.insert(key, value).is_some() {
                 let path = self.path.concat();
                 if !self.duplicates.contains(&path) {

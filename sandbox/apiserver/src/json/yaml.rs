@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::parse::Parsed;
+use super::parse::{Parsed, parse_with_lines};
 
 /// How the list of keys that came twice begins.
 pub(crate) const ERRORS: &str = "yaml: unmarshal errors:\n  ";
 
 /// Reads one YAML document; JSON is YAML too.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
-    if let Ok(parsed) = super::parse(bytes) {
-        return Ok(parsed);
+    if let Ok((parsed, lines)) = parse_with_lines(bytes) {
+        return Ok(Parsed { duplicates: listed(&lines), ..parsed });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| format!("yaml: {error}"))?;
     let text = first_document(text);
@@ -28,9 +28,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
 fn again(text: &str) -> Result<Parsed, ()> {
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
     let value = serde_saphyr::from_str_with_options::<Value>(text, options).map_err(|_| ())?;
-    let found = duplicates(text);
-    let duplicates = if found.is_empty() { Vec::new() } else { vec![format!("{ERRORS}{}", found.join("\n  "))] };
-    Ok(Parsed { duplicates, ..Parsed::plain(value) })
+    Ok(Parsed { duplicates: listed(&duplicates(text)), ..Parsed::plain(value) })
+}
+
+/// Tells keys that came twice as one error.
+fn listed(found: &[String]) -> Vec<String> {
+    if found.is_empty() { Vec::new() } else { vec![format!("{ERRORS}{}", found.join("\n  "))] }
 }
 
 /// Finds keys of block mappings that came twice, as `line N: key "x" already set in map`.
@@ -57,7 +60,10 @@ fn duplicates(text: &str) -> Vec<String> {
         }
         let Some((_, keys)) = open.last_mut() else { continue };
         if keys.iter().any(|seen| seen == key) {
-            found.push(format!("line {}: key {key:?} already set in map", index + 1));
+            // The line is that at which the value begins.
+            let below = || text.lines().skip(index + 1).take_while(|line| line.trim().is_empty()).count();
+            let line = index + 1 + if rest.trim().is_empty() { 1 + below() } else { 0 };
+            found.push(format!("line {line}: key {key:?} already set in map"));
         } else {
             keys.push(key.to_owned());
         }
@@ -76,6 +82,26 @@ fn worded(line: usize, within: bool, why: &str) -> String {
     if within && line <= 1 { format!("yaml: {why}") } else { format!("yaml: line {line}: {why}") }
 }
 
+/// Returns the innermost bracket or quote that a text opens and does not close.
+fn unclosed(text: &str) -> Option<char> {
+    let mut open = Vec::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (open.last(), c) {
+            (Some('"'), '\\') => {
+                chars.next();
+            }
+            (Some('"'), '"') | (Some('{'), '}') | (Some('['), ']') => {
+                open.pop();
+            }
+            (Some('"'), _) => {}
+            (_, '{' | '[' | '"') => open.push(c),
+            _ => {}
+        }
+    }
+    open.pop()
+}
+
 /// Finds the words for an error; the line is the one that the reader stopped at.
 fn message(text: &str, error: &str) -> String {
     let line = error
@@ -91,9 +117,16 @@ fn message(text: &str, error: &str) -> String {
     if bad.starts_with(' ') && bad.contains(':') {
         return worded(line, false, "mapping values are not allowed in this context");
     }
-    let open = |from: char, to: char| text.matches(from).count() > text.matches(to).count();
-    if open('[', ']') || open('{', '}') {
-        return worded(lines, false, "did not find expected node content");
+    match unclosed(text) {
+        Some('"') => return worded(lines, true, "found unexpected end of stream"),
+        Some(_) if text.trim_end().ends_with(['{', '[', ',', ':']) => {
+            return worded(lines, false, "did not find expected node content");
+        }
+        Some(open) => {
+            let close = if open == '{' { '}' } else { ']' };
+            return worded(lines, false, &format!("did not find expected ',' or '{close}'"));
+        }
+        None => {}
     }
     worded(line, false, "could not find expected ':'")
 }

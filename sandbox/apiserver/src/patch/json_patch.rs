@@ -17,14 +17,13 @@ pub(crate) fn apply(target: &mut Value, operations: &[Value]) -> Result<(), Refu
 fn one(target: &mut Value, operation: &Value) -> Result<(), Refused> {
     let text = |key: &str| operation.get(key).and_then(Value::as_str);
     let path = steps(text("path").ok_or(Refused)?)?;
-    let value = || operation.get("value").cloned().ok_or(Refused);
+    // What is left out is null.
+    let value = operation.get("value").cloned().unwrap_or_default();
     match text("op").ok_or(Refused)? {
-        // The whole object cannot be added again.
-        "add" if path.is_empty() => Err(Refused),
-        // What is left out is null.
-        "add" => add(target, &path, operation.get("value").cloned().unwrap_or_default()),
+        "add" => add(target, &path, value),
         "remove" => remove(target, &path).map(|_| ()),
-        "replace" => replace(target, &path, value()?),
+        "replace" if path.is_empty() => replace(target, &path, operation.get("value").cloned().ok_or(Refused)?),
+        "replace" => replace(target, &path, value),
         "move" => {
             let from = steps(text("from").ok_or(Refused)?)?;
             let taken = remove(target, &from)?;
@@ -32,7 +31,7 @@ fn one(target: &mut Value, operation: &Value) -> Result<(), Refused> {
         }
         "copy" => {
             let from = steps(text("from").ok_or(Refused)?)?;
-            let copied = find(target, &from).ok_or(Refused)?.clone();
+            let copied = look(target, &from)?.cloned().unwrap_or_default();
             add(target, &path, copied)
         }
         "test" => test(target, &path, operation.get("value").unwrap_or(&Value::Null)),
@@ -63,6 +62,16 @@ fn find<'a>(target: &'a Value, path: &[String]) -> Option<&'a Value> {
     })
 }
 
+/// Looks for a value that may be missing from its object; its object, or its place in a list, may not.
+fn look<'a>(target: &'a Value, path: &[String]) -> Result<Option<&'a Value>, Refused> {
+    let (last, parent) = path.split_last().ok_or(Refused)?;
+    match find(target, parent).ok_or(Refused)? {
+        Value::Object(map) => Ok(map.get(last)),
+        Value::Array(items) => items.get(index(last, items.len()).ok_or(Refused)?).map(Some).ok_or(Refused),
+        _ => Err(Refused),
+    }
+}
+
 fn find_mut<'a>(target: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
     path.iter().try_fold(target, |value, step| match value {
         Value::Object(map) => map.get_mut(step),
@@ -75,10 +84,8 @@ fn find_mut<'a>(target: &'a mut Value, path: &[String]) -> Option<&'a mut Value>
 }
 
 fn add(target: &mut Value, path: &[String], value: Value) -> Result<(), Refused> {
-    let Some((last, parent)) = path.split_last() else {
-        *target = value;
-        return Ok(());
-    };
+    // The whole object cannot be put into itself.
+    let (last, parent) = path.split_last().ok_or(Refused)?;
     match find_mut(target, parent).ok_or(Refused)? {
         Value::Object(map) => {
             map.insert(last.clone(), value);
@@ -133,7 +140,8 @@ fn replace(target: &mut Value, path: &[String], value: Value) -> Result<(), Refu
 }
 
 fn test(target: &Value, path: &[String], expected: &Value) -> Result<(), Refused> {
-    let holds = match find(target, path) {
+    let found = if path.is_empty() { Some(target) } else { look(target, path)? };
+    let holds = match found {
         // Whole numbers and those with a fraction of zero are written differently, so they differ.
         Some(Value::Number(number)) => expected.as_number().is_some_and(|wanted| number == wanted),
         Some(value) => json::same(value, expected),

@@ -16,7 +16,7 @@ use crate::strategy;
 pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let resource = write.resource;
     let Parsed { mut value, duplicates, .. } = decode::body(bytes, content_type, &resource.kind)?;
-    decode::check_kind(resource, &mut value, bytes)?;
+    decode::check_kind(resource, &mut value, bytes, write.options.validation)?;
     let mut warnings = Vec::new();
     decode::admit(resource, &mut value, &duplicates, write.options.validation, &mut warnings)
         .map_err(|error| error.of_body(&resource.kind, &resource.version))?;
@@ -37,7 +37,8 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
         return Err(Status::forbidden(&resource.target(), meta::name(&object), why));
     }
     place(write, &mut object)?;
-    if !json::text(&object, &["metadata", "resourceVersion"]).is_empty() {
+    // What is no number counts as none.
+    if json::text(&object, &["metadata", "resourceVersion"]).parse::<u64>().is_ok_and(|revision| revision > 0) {
         return Err(Status::unforeseen("resourceVersion should not be set on objects to be created"));
     }
     for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
@@ -47,7 +48,7 @@ pub(crate) async fn object(core: &Core, write: &Write<'_>, mut object: Value, tr
     if track {
         ownership::on_update(write, None, &mut object, &now);
     }
-    let twice: Vec<String> = meta::dedup_owners(&mut object).into_iter().collect();
+    let twice: Vec<String> = meta::dedup_owners(&mut object, "").into_iter().collect();
     let mut warnings = twice.clone();
     meta::on_create(&mut object, &now);
     admission::mutate(core, write, Operation::Create, None, &mut object)?;

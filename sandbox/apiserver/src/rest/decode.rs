@@ -4,38 +4,18 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::quote;
 use crate::field::{FieldError, go};
 use crate::json::{self, Parsed};
 use crate::kinds::{self, Resource};
 use crate::options::FieldValidation;
 use crate::protobuf;
-use crate::schema::{defaults, prune, typed};
+use crate::schema::{Node, Shape, defaults, prune, typed};
 use crate::status::{Result, Status, Target};
 use crate::strategy;
 
 /// How much of a body error texts quote.
 const QUOTED_MAX: usize = 30;
-
-/// Fields of metadata in the order in which they are declared.
-const META: [&str; 14] = [
-    "name",
-    "generateName",
-    "namespace",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
-];
-
-/// Fields of an entry of `managedFields`, likewise.
-const MANAGED: [&str; 7] = ["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
 
 /// How what a JSON patch says beyond an operation is told.
 pub(crate) const JSON_PATCH: &str = "json patch unknown field ";
@@ -67,17 +47,9 @@ impl Unreadable {
         self.of_quoted_patch(json::sorted(patched))
     }
 
-    /// Says it as the answer to a patch of a built-in kind, whose metadata stand in their own order unless the patch
-    /// touched them.
-    pub(crate) fn of_builtin_patch(&self, patched: &Value) -> Status {
-        let mut shown = json::sorted(patched);
-        if let Some(Value::Object(meta)) = shown.get_mut("metadata") {
-            for entry in meta.get_mut("managedFields").and_then(Value::as_array_mut).into_iter().flatten() {
-                entry.as_object_mut().into_iter().for_each(|entry| in_order(entry, &MANAGED));
-            }
-            in_order(meta, &META);
-        }
-        self.of_quoted_patch(shown)
+    /// Says it as the answer to a patch of a built-in type.
+    pub(crate) fn of_builtin_patch(&self, node: &Node, live: &Value, patched: &Value) -> Status {
+        self.of_quoted_patch(quote::patched(node, live, patched))
     }
 
     fn of_quoted_patch(&self, shown: Value) -> Status {
@@ -92,13 +64,6 @@ impl Unreadable {
         let error = FieldError::invalid_text("patch", &go::print(patch), self.text());
         Status::invalid(&Target::new("", ""), "", &[error])
     }
-}
-
-/// Puts keys in an order; those it does not name come last.
-fn in_order(map: &mut serde_json::Map<String, Value>, order: &[&str]) {
-    let mut entries: Vec<(String, Value)> = std::mem::take(map).into_iter().collect();
-    entries.sort_by_key(|(key, _)| order.iter().position(|known| known == key).unwrap_or(order.len()));
-    map.extend(entries);
 }
 
 fn summary(bytes: &[u8]) -> String {
@@ -194,6 +159,9 @@ pub(crate) fn unknown_media() -> Status {
 /// Reads the body of a delete.
 pub(crate) fn delete_options(mut value: Value) -> Result<Value> {
     const SCHEME: &str = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
+    if value.is_null() {
+        return Ok(value);
+    }
     if !value.is_object() {
         let why = format!("couldn't get version/kind; json parse error: {}", not_object(&value));
         return Err(Status::bad_request(why));
@@ -238,11 +206,16 @@ fn not_object(value: &Value) -> String {
 }
 
 /// Checks that a body is of the kind that the path names, and fills in what built-in kinds may leave out.
-pub(crate) fn check_kind(resource: &Resource, value: &mut Value, bytes: &[u8]) -> Result<()> {
+pub(crate) fn check_kind(
+    resource: &Resource,
+    value: &mut Value,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<()> {
     let kind = json::text(value, &["kind"]).to_owned();
     let version = json::text(value, &["apiVersion"]).to_owned();
     if resource.is_custom() {
-        return check_custom(resource, &kind, &version, bytes);
+        return check_custom(resource, &kind, &version, bytes, validation);
     }
     if version.matches('/').count() > 1 {
         let why = format!("unexpected GroupVersion string: {version}");
@@ -259,8 +232,33 @@ pub(crate) fn expect_kind(value: &mut Value, kind: &str, group: &str, version: &
     };
     let (sent, sent_version) = (text("kind", kind), text("apiVersion", &kinds::join(group, version)));
     let short = sent_version.rsplit('/').next().unwrap_or_default().to_owned();
+    if kinds::is_older(kind, group, &sent_version) {
+        let wanted = kinds::join(group, version);
+        let why =
+            format!("the API version in the data ({sent_version}) does not match the expected API version ({wanted})");
+        return Err(Status::bad_request(why));
+    }
     foreign(value, kind, group, version)
+        .map_err(|why| read_as_itself(value, why))
         .map_err(|why| Status::bad_request(format!("{sent} in version {short:?} cannot be handled as a {kind}: {why}")))
+}
+
+/// Says why an object cannot be read as the kind that it says it is, or, where it can, what else is wrong with it.
+fn read_as_itself(object: &Value, why: String) -> String {
+    let node = kinds::node_of(json::text(object, &["apiVersion"]), json::text(object, &["kind"]));
+    let read = node.map(|node| typed::read(node, &mut object.clone(), &mut Vec::new()));
+    read.and_then(std::result::Result::err).unwrap_or(why)
+}
+
+/// Tells kinds that the real server has types for, whether or not it serves them.
+fn is_known(group: &str, version: &str, kind: &str) -> bool {
+    let options = ["List", "Status", "WatchEvent", "ListOptions", "GetOptions", "DeleteOptions", "CreateOptions"];
+    options.contains(&kind)
+        || matches!(kind, "UpdateOptions" | "PatchOptions")
+        || kinds::builtins().iter().any(|known| {
+            let list = kind.strip_suffix("List").is_some_and(|one| one == known.kind);
+            known.group == group && known.version == version && (known.kind == kind || list)
+        })
 }
 
 /// Fills in the kind of a built-in object, or says why another one cannot be taken for it.
@@ -276,8 +274,7 @@ fn foreign(value: &mut Value, kind: &str, group: &str, version: &str) -> std::re
     let sent = if sent.is_empty() { kind.to_owned() } else { sent };
     let sent_version = if sent_version.is_empty() { wanted } else { sent_version };
     let (sent_group, short) = sent_version.split_once('/').unwrap_or(("", &sent_version));
-    let known = matches!(sent.as_str(), "List" | "Status")
-        || kinds::builtins().iter().any(|r| r.group == sent_group && r.version == short && r.kind == sent);
+    let known = is_known(sent_group, short, &sent);
     let internal = match group {
         "" => "core",
         group => group.split('.').next().unwrap_or_default(),
@@ -291,10 +288,19 @@ fn foreign(value: &mut Value, kind: &str, group: &str, version: &str) -> std::re
     Err(why)
 }
 
-fn check_custom(resource: &Resource, kind: &str, version: &str, bytes: &[u8]) -> Result<()> {
+fn check_custom(
+    resource: &Resource,
+    kind: &str,
+    version: &str,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<()> {
     if kind.is_empty() {
-        let text = String::from_utf8_lossy(bytes);
-        return Err(unrecognized(&resource.kind, &format!("Object 'Kind' is missing in '{text}'"), bytes));
+        let why = format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(bytes));
+        return Err(match validation {
+            FieldValidation::Ignore => Unreadable::Type(why).of_body(&resource.kind, &resource.version),
+            _ => unrecognized(&resource.kind, &why, bytes),
+        });
     }
     if version != resource.api_version() {
         return Err(Status::bad_request(format!(
@@ -334,7 +340,11 @@ pub(crate) fn as_kind(resource: &Resource, object: &mut Value) {
 /// Checks that a patched object still is of its kind.
 pub(crate) fn patched_kind(resource: &Resource, object: &mut Value) -> std::result::Result<(), Unreadable> {
     if !resource.is_custom() {
-        return foreign(object, &resource.kind, &resource.group, &resource.version).map_err(Unreadable::Type);
+        if kinds::is_older(&resource.kind, &resource.group, json::text(object, &["apiVersion"])) {
+            as_kind(resource, object);
+        }
+        return foreign(object, &resource.kind, &resource.group, &resource.version)
+            .map_err(|why| Unreadable::Type(read_as_itself(object, why)));
     }
     if json::text(object, &["kind"]).is_empty() {
         return Err(Unreadable::Type(format!("Object 'Kind' is missing in '{}'", json::compact(object))));
@@ -353,7 +363,14 @@ pub(crate) fn admit(
     if let Some(custom) = resource.custom() {
         json::whole(object);
         // Nulls that nothing takes the place of are dropped before anybody could object to them.
-        let node = custom.node();
+        let kind = (json::text(object, &["kind"]), json::text(object, &["apiVersion"]));
+        let none = Node { shape: Shape::Object, ..Node::default() };
+        let node = match kind {
+            (kind, version) if kind == resource.kind && version == resource.api_version() => custom.node(),
+            // Of a version that is not there no field is known, of another kind nobody asks.
+            (kind, version) if kind == resource.kind && version.starts_with(&format!("{}/", resource.group)) => &none,
+            _ => crate::schema::any(),
+        };
         let mut unknown = Vec::new();
         prune::object(node, object, &mut unknown).map_err(Unreadable::Type)?;
         defaults::apply(node, object);
@@ -388,6 +405,19 @@ pub(crate) fn admit_merged(
             typed::normalise(resource.node(), object);
         }
     }
+    report(object, duplicates, unknown, validation, warnings)
+}
+
+/// Reads an object of a built-in type that is no resource.
+pub(crate) fn admit_type(
+    node: &Node,
+    object: &mut Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> std::result::Result<(), Unreadable> {
+    let mut unknown = Vec::new();
+    typed::read(node, object, &mut unknown).map_err(Unreadable::Type)?;
     report(object, duplicates, unknown, validation, warnings)
 }
 

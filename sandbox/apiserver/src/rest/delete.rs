@@ -42,6 +42,8 @@ pub(crate) struct Deleted {
     pub(crate) answer: Value,
     /// The object itself is answered.
     pub(crate) is_object: bool,
+    /// The object is gone.
+    pub(crate) gone: bool,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -56,13 +58,10 @@ pub(crate) async fn one(core: &Core, write: &Write<'_>, options: &DeleteOptions)
             let why = "this namespace may not be deleted";
             return Err(Status::forbidden(&resource.target(), write.name, why));
         }
-        let mut warnings = admission::validate(core, write, Operation::Delete, Some(&live), None).await?;
+        let warnings = admission::validate(core, write, Operation::Delete, Some(&live), None).await?;
         let mut options = options.clone();
         if options.propagation.is_none() && orphans(resource, &live) {
             options.propagation = Some(Propagation::Orphan);
-            if resource.kind == "Job" {
-                warnings.push(ORPHANS.to_owned());
-            }
         }
         let options = &options;
         if let Some(deleted) = step(core, write, &stored, live, options) {
@@ -70,6 +69,12 @@ pub(crate) async fn one(core: &Core, write: &Write<'_>, options: &DeleteOptions)
         }
     }
     Err(Status::modified(&resource.target(), write.name))
+}
+
+/// Returns what a delete is warned of, whatever comes of it.
+pub(crate) fn warnings(resource: &Resource, options: &DeleteOptions) -> Vec<String> {
+    let untold = options.propagation.is_none() && resource.is("batch", "Job");
+    if untold { vec![ORPHANS.to_owned()] } else { Vec::new() }
 }
 
 const ORPHANS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to \
@@ -134,13 +139,13 @@ fn step(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value, optio
     }
     mark(core, resource, &live, &mut new, grace);
     if options.dry_run || json::same(&new, &live) {
-        return Some(Deleted { answer: new, is_object: true, warnings: Vec::new() });
+        return Some(Deleted { answer: new, is_object: true, gone: false, warnings: Vec::new() });
     }
     match core.store.replace(&resource.storage, stored, serve::to_storage(resource, new)) {
         Ok(stored) => {
             core.after_write(resource, &stored);
             let answer = serve::served(resource, &stored);
-            Some(Deleted { answer, is_object: true, warnings: Vec::new() })
+            Some(Deleted { answer, is_object: true, gone: false, warnings: Vec::new() })
         }
         Err(Miss::Exists | Miss::Changed | Miss::TooOld(_)) => None,
     }
@@ -159,7 +164,7 @@ fn remove(core: &Core, write: &Write<'_>, stored: &Arc<Stored>, live: Value) -> 
     } else {
         status::deleted(&target, write.name, meta::uid(&live))
     };
-    let mut done = Deleted { answer, is_object: answers_object, warnings: Vec::new() };
+    let mut done = Deleted { answer, is_object: answers_object, gone: true, warnings: Vec::new() };
     if write.options.dry_run {
         return Some(done);
     }

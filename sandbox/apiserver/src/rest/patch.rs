@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::sent::Sent;
 use super::update::{self, Proposal};
 use super::{Outcome, Write, create, decode, ownership};
 use crate::apply::{managed, typecheck};
@@ -10,57 +11,9 @@ use crate::json::{self, Parsed};
 use crate::kinds::Resource;
 use crate::meta;
 use crate::options::FieldValidation;
-use crate::patch::{self, Kind};
+use crate::patch::Kind;
 use crate::schema::{Place, typed};
 use crate::status::{Result, Status};
-
-/// Operations that one JSON patch may have.
-const OPERATIONS_MAX: usize = 10_000;
-
-/// Reads the operations of a JSON patch; null stands for none.
-fn operations(value: Value) -> Result<Vec<Value>> {
-    let wrong = |value: &Value, wanted: &str| {
-        let got = json::type_name(value).replace("integer", "number");
-        not_decoded(&format!("json: cannot unmarshal {got} into Go {wanted}"))
-    };
-    let list = match value {
-        Value::Array(list) => list,
-        Value::Null => Vec::new(),
-        other => return Err(wrong(&other, "value of type []handlers.jsonPatchOp")),
-    };
-    if list.len() > OPERATIONS_MAX {
-        let text = format!(
-            "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
-            list.len()
-        );
-        return Err(Status::new(413, "RequestEntityTooLarge", text));
-    }
-    for operation in &list {
-        match operation {
-            Value::Object(map) => {
-                for key in ["op", "path", "from"] {
-                    if let Some(other) = map.get(key).filter(|value| !value.is_string() && !value.is_null()) {
-                        return Err(wrong(other, &format!("struct field jsonPatchOp.{key} of type string")));
-                    }
-                }
-            }
-            Value::Null => {}
-            other => return Err(wrong(other, "value of type handlers.jsonPatchOp")),
-        }
-    }
-    Ok(list)
-}
-
-/// Names what operations have that means nothing.
-fn beyond(operations: &[Value]) -> Vec<String> {
-    let mut out = Vec::new();
-    for (index, operation) in operations.iter().enumerate() {
-        let keys = operation.as_object().into_iter().flat_map(serde_json::Map::keys);
-        let unknown = keys.filter(|key| !matches!(key.as_str(), "op" | "path" | "from" | "value"));
-        out.extend(unknown.map(|key| format!("{}\"[{index}].{key}\"", decode::JSON_PATCH)));
-    }
-    out
-}
 
 /// Patches an object, or creates it where an apply finds none.
 pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Kind) -> Result<Outcome> {
@@ -68,84 +21,22 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind
         // What is not there is told before anything that is wrong with the patch.
         core.stored(write.resource, write.namespace, write.name)?;
     }
-    match kind {
-        Kind::Apply => apply(core, write, bytes).await,
-        Kind::Json => {
-            let operations = operations(decoded(bytes)?.value)?;
-            change(core, write, beyond(&operations), None, &move |target| {
-                let mut out = target.clone();
-                patch::apply_json(&mut out, &operations).map_err(|_| {
-                    Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
-                        .with_empty_details()
-                })?;
-                Ok(out)
-            })
-            .await
-        }
-        Kind::Merge | Kind::Strategic => {
-            let parsed =
-                if kind == Kind::Strategic { json::parse(bytes).map_err(Status::bad_request) } else { decoded(bytes) };
-            let Parsed { mut value, duplicates, .. } = parsed?;
-            if value.is_null() {
-                if kind == Kind::Merge {
-                    return Err(Status::bad_request("Invalid JSON Patch"));
-                }
-                value = Value::Object(serde_json::Map::new());
-            }
-            let Value::Object(_) = &value else {
-                let got = json::type_name(&value).replace("integer", "number");
-                if kind == Kind::Strategic {
-                    return Err(Status::bad_request(format!(
-                        "json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"
-                    )));
-                }
-                return Err(not_decoded(&format!(
-                    "json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"
-                )));
-            };
-            let resource = std::sync::Arc::clone(write.resource);
-            let shown = (kind == Kind::Strategic).then(|| value.clone());
-            change(core, write, duplicates, shown, &move |target| merged(&resource, kind, target, &value)).await
-        }
+    if kind == Kind::Apply {
+        return apply(core, write, bytes).await;
     }
-}
-
-fn merged(resource: &Resource, kind: Kind, target: &Value, value: &Value) -> Result<Value> {
-    if let (Kind::Strategic, Value::Object(map)) = (kind, value) {
-        return patch::apply_strategic(resource.node(), target, map).map_err(Status::unforeseen);
-    }
-    let mut out = target.clone();
-    patch::apply_merge(&mut out, value);
-    Ok(out)
-}
-
-fn not_decoded(why: &str) -> Status {
-    Status::bad_request(format!("error decoding patch: {why}"))
-}
-
-fn decoded(bytes: &[u8]) -> Result<Parsed> {
-    json::parse(bytes).map_err(|error| not_decoded(&error))
-}
-
-async fn change(
-    core: &Core,
-    write: &Write<'_>,
-    duplicates: Vec<String>,
-    strategic: Option<Value>,
-    patched: &(dyn Fn(&Value) -> Result<Value> + Send + Sync),
-) -> Result<Outcome> {
+    let sent = Sent::read(kind, bytes)?;
+    let node = write.resource.node();
     update::change(core, write, &mut |live| {
-        let mut object = patched(live)?;
+        let mut object = sent.applied(node, live)?;
         let shown = object.clone();
-        let own_order = !write.resource.is_custom() && shown.get("metadata") == live.get("metadata");
-        let refuse = |error: decode::Unreadable| match &strategic {
-            Some(patch) => error.of_strategic_patch(patch),
-            None if own_order => error.of_builtin_patch(&shown),
-            None => error.of_patch(&shown),
+        let refuse = |error: decode::Unreadable| match sent.strategic() {
+            Some(patch) => error.of_strategic_patch(&patch),
+            None if write.resource.is_custom() => error.of_patch(&shown),
+            None => error.of_builtin_patch(node, live, &shown),
         };
-        if strategic.is_some() {
+        if sent.strategic().is_some() {
             decode::as_kind(write.resource, &mut object);
-            if let Some(why) = typed::unconvertible(write.resource.node(), &object) {
+            if let Some(why) = typed::unconvertible(node, &object) {
                 return Err(refuse(decode::Unreadable::Type(why)));
             }
         }
@@ -155,13 +46,13 @@ async fn change(
             return Err(Status::internal(why));
         }
         let mut warnings = Vec::new();
-        decode::admit(write.resource, &mut object, &duplicates, write.options.validation, &mut warnings)
+        decode::admit(write.resource, &mut object, &sent.odd, write.options.validation, &mut warnings)
             .map_err(refuse)?;
         if let Some(status) = decode::wrong_kind(write.resource, &object) {
-            return Err(status);
+            return Err(status.with_warnings(warnings));
         }
         update::check_place(write, &mut object)?;
-        Ok(Proposal { object, warnings, owned: false })
+        Ok(Proposal { object, warnings, owned: false, patched: true })
     })
     .await
 }
@@ -174,13 +65,6 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
         let got = json::type_name(&applied).replace("integer", "number").replace("boolean", "bool");
         let why = format!("json: cannot unmarshal {got} into Go value of type map[string]interface {{}}");
         return Err(not_yaml(&format!("error unmarshaling JSON: while decoding JSON: {why}")));
-    }
-    if write.options.validation == FieldValidation::Strict && !duplicates.is_empty() {
-        let all = duplicates.join("\n  ");
-        let all = all.trim_start_matches(json::YAML_ERRORS);
-        return Err(Status::bad_request(format!(
-            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {all}"
-        )));
     }
     check_applied(resource, &applied)?;
     let stored = core.stored(resource, write.namespace, write.name);
@@ -202,17 +86,18 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
     let twice = told_twice(write, &duplicates);
     let told = |outcome: Outcome| Outcome { warnings: [twice.clone(), outcome.warnings].concat(), ..outcome };
     if stored.is_err() {
-        return apply_missing(core, write, &applied, &sent_namespace).await.map(told);
+        return apply_missing(core, write, &applied, &sent_namespace, &duplicates).await.map(told);
     }
     update::change(core, write, &mut |live| {
         let (mut object, entries) = ownership::on_apply(write, Some(live), &applied, &core.now())?;
+        strict(write, &duplicates)?;
         ownership::note(write, &mut object, &sent);
         if sent_revision.is_empty() {
             json::carry(live, &mut object, &["metadata", "resourceVersion"]);
         }
         let warnings = read(write, &mut object, &sent_namespace)?;
         managed::write(&mut object, entries);
-        Ok(Proposal { object, warnings, owned: true })
+        Ok(Proposal { object, warnings, owned: true, patched: true })
     })
     .await
     .map(told)
@@ -220,6 +105,18 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
 
 fn not_yaml(why: &str) -> Status {
     Status::bad_request(format!("error decoding YAML: {why}"))
+}
+
+/// Refuses keys that came twice, where an apply asks for that.
+fn strict(write: &Write<'_>, duplicates: &[String]) -> Result<()> {
+    if write.options.validation != FieldValidation::Strict || duplicates.is_empty() {
+        return Ok(());
+    }
+    let all = duplicates.join("\n  ");
+    let all = all.trim_start_matches(json::YAML_ERRORS);
+    Err(Status::bad_request(format!(
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {all}"
+    )))
 }
 
 /// Returns what an apply warns of: keys that came twice.
@@ -271,7 +168,14 @@ fn check_applied(resource: &Resource, applied: &Value) -> Result<()> {
     Ok(())
 }
 
-async fn apply_missing(core: &Core, write: &Write<'_>, applied: &Value, namespace: &str) -> Result<Outcome> {
+async fn apply_missing(
+    core: &Core,
+    write: &Write<'_>,
+    applied: &Value,
+    namespace: &str,
+    duplicates: &[String],
+) -> Result<Outcome> {
+    strict(write, duplicates)?;
     let uid = meta::uid(applied);
     if !uid.is_empty() {
         let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::sent::Sent;
 use super::update::{self, Proposal};
 use super::{Outcome, Write, decode, serve};
 use crate::apply::managed;
@@ -9,8 +10,9 @@ use crate::apply::{fieldset::FieldSet, managed::Entry, managed::Manager};
 use crate::core::Core;
 use crate::field::FieldError;
 use crate::json;
-use crate::kinds::Resource;
-use crate::patch::{self, Kind};
+use crate::kinds::{self, Resource};
+use crate::meta;
+use crate::patch::Kind;
 use crate::status::{Result, Status, Target};
 
 /// What is said of a body that is no scale, where custom resources are scaled.
@@ -100,7 +102,12 @@ pub(crate) async fn replace(core: &Core, write: &Write<'_>, bytes: &[u8], conten
         return Err(decode::Unreadable::Type(why).of_body("Scale", "v1"));
     }
     named(write, &value)?;
-    set(core, write, &|_| Ok(value.clone())).await
+    let stored = core.stored(write.resource, write.namespace, write.name)?.value();
+    let (sent, known) = (meta::uid(&value), meta::uid(&stored));
+    if !sent.is_empty() && sent != known {
+        return Err(update::uid_conflict(write, sent, known));
+    }
+    set(core, write, &|_| Ok((value.clone(), Vec::new()))).await
 }
 
 /// Patches the scale.
@@ -108,21 +115,23 @@ pub(crate) async fn patch(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Ki
     if kind == Kind::Apply {
         return apply(core, write, bytes).await;
     }
-    let value =
-        json::parse(bytes).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?.value;
+    let sent = Sent::read(kind, bytes)?;
+    let (Some(node), Ok(_)) =
+        (kinds::node_of("autoscaling/v1", "Scale"), core.stored(write.resource, write.namespace, write.name))
+    else {
+        return Err(Status::not_found(&write.resource.target(), write.name));
+    };
     set(core, write, &|scale| {
-        let mut out = scale.clone();
-        match (kind, &value) {
-            (Kind::Json, Value::Array(operations)) => patch::apply_json(&mut out, operations).map_err(|_| {
-                Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
-                    .with_empty_details()
-            })?,
-            _ => patch::apply_merge(&mut out, &value),
-        }
+        let mut out = sent.applied(node, scale)?;
         let shown = out.clone();
-        read(&mut out).map_err(|why| decode::Unreadable::Type(why).of_patch(&shown))?;
+        let refuse = |error: decode::Unreadable| match sent.strategic() {
+            Some(patch) => error.of_strategic_patch(&patch),
+            None => error.of_builtin_patch(node, scale, &shown),
+        };
+        let mut warnings = Vec::new();
+        decode::admit_type(node, &mut out, &sent.odd, write.options.validation, &mut warnings).map_err(refuse)?;
         named(write, &out)?;
-        Ok(out)
+        Ok((out, warnings))
     })
     .await
 }
@@ -159,6 +168,12 @@ async fn apply(core: &Core, write: &Write<'_>, bytes: &[u8]) -> Result<Outcome> 
                     message: who,
                     field: ".spec.replicas".to_owned(),
                 }));
+        }
+        if json::at(&seen_by_patches(resource, &live), &["metadata", "managedFields"]).is_none() {
+            return Err(Status::unforeseen(
+                "failed to create manager for existing fields: failed to convert live object (/; autoscaling/v1, \
+                 Kind=Scale) to proper version: request to convert CR to an invalid group/version: autoscaling/v1",
+            ));
         }
         return Err(Status::unforeseen(format!(
             "failed to convert new object ({}/{}; autoscaling/v1, Kind=Scale) to proper version: request to convert \
@@ -207,7 +222,7 @@ async fn take_over(core: &Core, write: &Write<'_>, applied: &Value) -> Result<Ou
             None => {}
         }
         managed::write(&mut object, entries);
-        Ok(Proposal { object, warnings: Vec::new(), owned: true })
+        Ok(Proposal { object, warnings: Vec::new(), owned: true, patched: true })
     })
     .await?;
     Ok(Outcome { object: of(resource, &outcome.object), ..outcome })
@@ -221,15 +236,18 @@ fn in_the_way(manager: &Manager) -> Status {
         .with_cause(crate::status::Cause { reason: "FieldManagerConflict".to_owned(), message: who, field })
 }
 
+/// What a request makes of a scale, and what it is warned of.
+type Scaled = (Value, Vec<String>);
+
 async fn set(
     core: &Core,
     write: &Write<'_>,
-    scaled: &(dyn Fn(&Value) -> Result<Value> + Send + Sync),
+    scaled: &(dyn Fn(&Value) -> Result<Scaled> + Send + Sync),
 ) -> Result<Outcome> {
     let resource = write.resource;
     let paths = paths(resource);
     let outcome = update::change(core, write, &mut |live| {
-        let scale = scaled(&of(resource, live))?;
+        let (scale, warnings) = scaled(&seen_by_patches(resource, live))?;
         let replicas = json::at(&scale, &["spec", "replicas"]).cloned().unwrap_or(Value::from(0));
         check(write, resource, &paths.spec, &replicas)?;
         let mut object = live.clone();
@@ -241,10 +259,26 @@ async fn set(
         if changed {
             own(write, &steps, &mut object);
         }
-        Ok(Proposal { object, warnings: Vec::new(), owned: true })
+        Ok(Proposal { object, warnings, owned: true, patched: true })
     })
     .await?;
     Ok(Outcome { object: of(resource, &outcome.object), ..outcome })
+}
+
+/// Makes the scale of an object as patches see it: with the owners of its replicas.
+fn seen_by_patches(resource: &Resource, object: &Value) -> Value {
+    let mut out = of(resource, object);
+    let path = paths(resource).spec;
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let replicas = FieldSet::of_paths(&[&path]);
+    let mut entries: Vec<Entry> = managed::read(object);
+    entries.retain(|entry| !entry.set.intersection(&replicas).is_empty());
+    for entry in &mut entries {
+        "autoscaling/v1".clone_into(&mut entry.manager.api_version);
+        entry.set = FieldSet::of_paths(&[&["spec", "replicas"]]);
+    }
+    managed::write(&mut out, entries);
+    out
 }
 
 fn check(write: &Write<'_>, resource: &Resource, path: &[String], replicas: &Value) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::apply::managed;
 use crate::core::Core;
 use crate::field::FieldError;
 use crate::json::{self, Parsed};
-use crate::kinds::Resource;
+use crate::kinds::{self, Resource};
 use crate::meta;
 use crate::options::unsigned;
 use crate::status::{Result, Status};
@@ -21,25 +21,32 @@ use crate::strategy;
 const ATTEMPTS_MAX: usize = 16;
 
 /// Kinds that a replace of a missing object creates.
-const CREATE_ON_UPDATE: [(&str, &str); 9] = [
+const CREATE_ON_UPDATE: [(&str, &str); 11] = [
     ("coordination.k8s.io", "leases"),
     ("", "endpoints"),
     ("", "events"),
     ("events.k8s.io", "events"),
     ("", "limitranges"),
+    ("", "services"),
+    ("node.k8s.io", "runtimeclasses"),
     ("rbac.authorization.k8s.io", "roles"),
     ("rbac.authorization.k8s.io", "rolebindings"),
     ("rbac.authorization.k8s.io", "clusterroles"),
     ("rbac.authorization.k8s.io", "clusterrolebindings"),
 ];
 
-/// Groups whose kinds may not be replaced without a revision.
-const CONDITIONAL: [&str; 5] = [
-    "apiextensions.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiregistration.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-    "policy",
+/// Kinds that may not be replaced without a revision; a star stands for all of a group.
+const CONDITIONAL: [(&str, &str); 10] = [
+    ("admissionregistration.k8s.io", "*"),
+    ("apiextensions.k8s.io", "*"),
+    ("apiregistration.k8s.io", "*"),
+    ("coordination.k8s.io", "leases"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("policy", "poddisruptionbudgets"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "csistoragecapacities"),
+    ("storage.k8s.io", "volumeattachments"),
 ];
 
 /// The new state of an object, as a request wants it.
@@ -48,13 +55,15 @@ pub(crate) struct Proposal {
     pub(crate) warnings: Vec<String>,
     /// The owners are in it already (an apply wrote them).
     pub(crate) owned: bool,
+    /// A patch made it.
+    pub(crate) patched: bool,
 }
 
 /// Replaces an object by the one that a body describes.
 pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
     let resource = write.resource;
     let Parsed { mut value, duplicates, .. } = decode::body(bytes, content_type, &resource.kind)?;
-    decode::check_kind(resource, &mut value, bytes)?;
+    decode::check_kind(resource, &mut value, bytes, write.options.validation)?;
     let mut warnings = Vec::new();
     decode::admit(resource, &mut value, &duplicates, write.options.validation, &mut warnings)
         .map_err(|error| error.of_body(&resource.kind, &resource.version))?;
@@ -75,15 +84,24 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], cont
         if !sent_uid.is_empty() && sent_uid != meta::uid(live) {
             return Err(uid_conflict(write, &sent_uid, meta::uid(live)));
         }
-        Ok(Proposal { object: value.clone(), warnings: warnings.clone(), owned: false })
+        Ok(Proposal { object: value.clone(), warnings: warnings.clone(), owned: false, patched: false })
     })
     .await
     .map_err(|status| if status.warnings.is_empty() { status.with_warnings(warnings.clone()) } else { status })
 }
 
-fn uid_conflict(write: &Write<'_>, sent: &str, known: &str) -> Status {
+pub(super) fn uid_conflict(write: &Write<'_>, sent: &str, known: &str) -> Status {
     let plural = &write.resource.plural;
-    let kind = if write.resource.is_custom() { format!("{}/{plural}", write.resource.group) } else { plural.clone() };
+    let kind = match (write.resource.group.as_str(), plural.as_str()) {
+        (group, plural) if write.resource.is_custom() => format!("{group}/{plural}"),
+        ("", "endpoints") => "services/endpoints".to_owned(),
+        ("", "nodes") => "minions".to_owned(),
+        ("", "replicationcontrollers") => "controllers".to_owned(),
+        ("", "services") => "services/specs".to_owned(),
+        ("networking.k8s.io", "ingresses") => "ingress".to_owned(),
+        (group @ (kinds::EXTENSIONS | "apiregistration.k8s.io"), plural) => format!("{group}/{plural}"),
+        (_, plural) => plural.to_owned(),
+    };
     let key = match write.namespace {
         "" => format!("/registry/{kind}/{}", write.name),
         namespace => format!("/registry/{kind}/{namespace}/{}", write.name),
@@ -151,8 +169,8 @@ fn check_revision(write: &Write<'_>, stored: &Stored, live: &Value, new: &Value)
     let revision = if sent.is_empty() { 0 } else { sent.parse::<u64>().map_err(|_| unreadable_revision(sent))? };
     if revision == 0 {
         let unconditional = !resource.is_custom()
-            && !CONDITIONAL.contains(&resource.group.as_str())
-            && !resource.is("coordination.k8s.io", "Lease");
+            && !CONDITIONAL.contains(&(resource.group.as_str(), "*"))
+            && !CONDITIONAL.contains(&(resource.group.as_str(), resource.plural.as_str()));
         if unconditional || write.subresource == "scale" {
             return Ok(false);
         }
@@ -181,12 +199,13 @@ async fn step(
     proposal: Proposal,
 ) -> Result<Option<Outcome>> {
     let resource = write.resource;
-    let Proposal { object: mut new, mut warnings, owned } = proposal;
+    let Proposal { object: mut new, mut warnings, owned, patched } = proposal;
     let before = warnings.clone();
+    let late = if patched { " after mutating admission happens" } else { "" };
     let now = core.now();
     json::set(&mut new, &["metadata", "resourceVersion"], stored.revision.to_string().into());
     meta::on_update(live, &mut new);
-    warnings.extend(meta::dedup_owners(&mut new));
+    warnings.extend(meta::dedup_owners(&mut new, late));
     if !owned {
         ownership::on_update(write, Some(live), &mut new, &now);
     }

@@ -80,7 +80,7 @@ fn inner<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
 pub(crate) fn list_keys(items: &Node, keys: &[String], item: &mut Map<String, Value>) {
     for key in keys {
         if !item.contains_key(key)
-            && let Some(default) = items.fields.get(key).and_then(|field| field.link.node().default.clone())
+            && let Some(default) = items.fields.get(key).and_then(super::Field::key_left_out)
         {
             item.insert(key.clone(), default);
         }

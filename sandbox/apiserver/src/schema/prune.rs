@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::{Node, builtin, typed};
 
+/// What every object has, whatever its schema says.
+const IDENTITY: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
 /// Drops fields of a custom resource that its schema does not have.
 ///
 /// # Errors
@@ -35,7 +38,11 @@ fn walk(
     match value {
         Value::Object(map) => {
             if node.values.is_none() && !node.preserve {
-                let drop: Vec<String> = map.keys().filter(|key| !node.fields.contains_key(*key)).cloned().collect();
+                let drop: Vec<String> = map
+                    .keys()
+                    .filter(|key| !(node.fields.contains_key(*key) || root && IDENTITY.contains(&key.as_str())))
+                    .cloned()
+                    .collect();
                 for key in drop {
                     map.shift_remove(&key);
                     unknown.push(join(path, &key));

@@ -217,11 +217,6 @@ pub(crate) fn unconvertible(node: &Node, value: &Value) -> Option<String> {
         Value::Array(_) => "slice",
         Value::Object(_) => "map",
     };
-    let scalar = || match value {
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-        _ => kind,
-    };
     match (node.shape, value) {
         (Shape::Object, Value::Object(map)) => {
             let mut keys: Vec<&String> = map.keys().collect();
@@ -235,12 +230,22 @@ pub(crate) fn unconvertible(node: &Node, value: &Value) -> Option<String> {
             items.iter().find_map(|item| unconvertible(inner.node, item))
         }
         (Shape::Array, _) => Some(format!("cannot restore slice from {kind}")),
+        (Shape::String, Value::String(text)) if node.format == "byte" => {
+            let read = self::text(node, &mut Value::String(text.clone()));
+            read.err().map(|why| format!("error decoding from json: {why}"))
+        }
+        (Shape::String, _) if node.format == "byte" => Some(format!("cannot restore slice from {kind}")),
+        (Shape::Integer, Value::Number(number)) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
+            Some(format!("cannot convert {kind} to {}", go_type(node)))
+        }
         (Shape::String, Value::String(_))
         | (Shape::Integer | Shape::Number, Value::Number(_))
         | (Shape::Boolean, Value::Bool(_))
         | (Shape::IntOrString | Shape::Any, _) => None,
         (Shape::String, _) if !node.format.is_empty() || !node.name.is_empty() => None,
-        _ => Some(format!("cannot convert {} to {}", scalar(), go_type(node))),
+        // A whole number could be a letter.
+        (Shape::String, Value::Number(number)) if !number.is_f64() => Some(format!("cannot convert {kind} to string")),
+        _ => Some(format!("unrecognized type: {}", go_type(node))),
     }
 }
 

@@ -316,7 +316,24 @@ fn claim_templates(object: &mut Value) {
     }
 }
 
+/// Keeps a field and the list that took its place alike: the field is the list's first, and decides where they differ.
+fn first_of_all(object: &mut Value, one: [&str; 2], all: &str, item: fn(Value) -> Value) {
+    let list = [one[0], all];
+    let first = json::list(object, &list).first().cloned();
+    match json::at(object, &one).cloned().filter(|value| value != "") {
+        Some(value) if first != Some(item(value.clone())) => json::set(object, &list, json!([item(value)])),
+        Some(_) => {}
+        None => {
+            let plain = first.map(|first| first.get("ip").cloned().unwrap_or(first));
+            if let Some(plain) = plain {
+                json::set(object, &one, plain);
+            }
+        }
+    }
+}
+
 fn pod(object: &mut Value) {
+    first_of_all(object, ["status", "podIP"], "podIPs", |ip| json!({"ip": ip}));
     let Some(Value::Object(spec)) = object.get_mut("spec") else { return };
     spec.entry("enableServiceLinks").or_insert(true.into());
     for key in ["containers", "initContainers"] {
@@ -334,10 +351,7 @@ fn pod(object: &mut Value) {
 
 fn node(object: &mut Value) {
     let capacity = json::at(object, &["status", "capacity"]).cloned();
-    let range = json::at(object, &["spec", "podCIDR"]).cloned();
-    if let (Some(range), None) = (range, json::at(object, &["spec", "podCIDRs"])) {
-        json::set(object, &["spec", "podCIDRs"], json!([range]));
-    }
+    first_of_all(object, ["spec", "podCIDR"], "podCIDRs", |range| range);
     if let (Some(capacity), None) = (capacity, json::at(object, &["status", "allocatable"])) {
         json::set(object, &["status", "allocatable"], capacity);
     }

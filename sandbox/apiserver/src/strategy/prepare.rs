@@ -190,7 +190,9 @@ fn main(core: &Core, resource: &Resource, old: &Value, new: &mut Value) {
 
 /// Counts a generation for each change of what is wanted.
 fn generation(resource: &Resource, old: &Value, new: &mut Value, subresource: &str) {
-    if !strategy::has_generation(resource) || matches!(subresource, "status" | "approval" | "binding") {
+    // The generation of a PriorityClass stays as it was made.
+    let counts = strategy::has_generation(resource) && resource.plural != "priorityclasses";
+    if !counts || matches!(subresource, "status" | "approval" | "binding") {
         return;
     }
     let wanted = |object: &Value| {
@@ -206,6 +208,9 @@ fn generation(resource: &Resource, old: &Value, new: &mut Value, subresource: &s
     // Annotations of a Deployment reach its ReplicaSets, so they count as something wanted.
     let annotations = |object: &Value| json::at(object, &["metadata", "annotations"]).cloned().unwrap_or_default();
     let noted = resource.is("apps", "Deployment") && !json::same(&annotations(old), &annotations(new));
+    // What an EndpointSlice's labels say is what it is about.
+    let labels = |object: &Value| json::at(object, &["metadata", "labels"]).cloned().unwrap_or_default();
+    let noted = noted || (resource.plural == "endpointslices" && !json::same(&labels(old), &labels(new)));
     let marked = noted || (meta::is_deleting(new) && !meta::is_deleting(old));
     if marked || !json::same(&wanted(old), &wanted(new)) {
         json::set(new, &["metadata", "generation"], (meta::generation(old) + 1).into());

@@ -314,5 +314,6 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
     out.extend(super::variants::all(namespace));
     out.extend(super::neighbours::all(namespace));
     out.extend(super::readings::all(namespace));
+    out.extend(super::fine::all(namespace));
     out
 }

@@ -38,6 +38,8 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
         jobs::check(resource, object, &path, &mut out);
     }
     let spec = json::at(object, template).and_then(|template| template.get("spec")).unwrap_or(&Value::Null);
+    let metadata = json::at(object, template).and_then(|template| template.get("metadata")).unwrap_or(&Value::Null);
+    out.extend(crate::meta::maps_at(&path, metadata));
     out.extend(pods::spec(spec, &format!("{path}.spec")));
     if resource.group != "batch" {
         always(spec, &path, &mut out);

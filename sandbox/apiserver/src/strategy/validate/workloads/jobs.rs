@@ -16,12 +16,6 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
     let path: &[&str] = if cron { &["spec", "jobTemplate", "spec"] } else { &["spec"] };
     let at = path.join(".");
     let spec = json::at(object, path).unwrap_or(&Value::Null);
-    let name = crate::meta::name(object);
-    let wrong = if cron { Vec::new() } else { crate::names::label_value(name) };
-    for detail in wrong {
-        // Two labels of its pods hold the name.
-        out.extend([(); 2].map(|()| FieldError::invalid_text("spec.template.labels", name, detail.clone())));
-    }
     not_negative(object, path, COUNTS, out);
     not_negative(object, path, &["ttlSecondsAfterFinished"], out);
     let mode = json::text(spec, &["completionMode"]);
