@@ -59,6 +59,7 @@ pub(crate) fn mutate(
             default_class(core, object, "storage.k8s.io/storageclasses", STORAGE_DEFAULT, "storageClassName");
             protect(object, "kubernetes.io/pvc-protection");
         }
+        ("storage.k8s.io", "volumeattributesclasses") => protect(object, "kubernetes.io/vac-protection"),
         ("networking.k8s.io", "ingresses") if !names_class(object) => {
             default_class(core, object, "networking.k8s.io/ingressclasses", INGRESS_DEFAULT, "ingressClassName");
         }

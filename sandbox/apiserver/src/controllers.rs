@@ -1,5 +1,6 @@
 //! Controllers that go with the API itself: garbage collection, the end of namespaces, default accounts, aggregated
-//! roles, quotas, disruption budgets, what is behind services, claims and volumes, CronJobs. They look when something changed and act on what is there, so that a missed change costs nothing.
+//! roles, quotas, disruption budgets, what is behind services, claims and volumes, CronJobs, admission policies. They
+//! look when something changed and act on what is there, so that a missed change costs nothing.
 
 mod accounts;
 mod budgets;
@@ -10,6 +11,7 @@ mod garbage;
 mod namespaces;
 mod notes;
 mod owners;
+mod policies;
 mod quotas;
 mod roles;
 
@@ -72,6 +74,7 @@ async fn run(core: Weak<Core>) {
             quotas::look(&core, &news);
             endpoints::look(&core, &news).await;
             claims::look(&core, &news);
+            policies::look(&core, &news);
             let now = core.config.clock.now();
             let due = crons::look(&core).await.into_iter().chain(ends).min();
             due.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default())

@@ -16,6 +16,7 @@ use crate::store::{Key, Stored};
 
 const CLAIMS: &str = "persistentvolumeclaims";
 const VOLUMES: &str = "persistentvolumes";
+const CLASSES: &str = "volumeattributesclasses";
 const COMPONENT: &str = "persistentvolume-controller";
 const BOUND_BY_US: &str = "pv.kubernetes.io/bound-by-controller";
 const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -28,10 +29,15 @@ struct Kinds {
 
 /// Brings claims and volumes together, and lets go of what nobody uses any more.
 pub(crate) fn look(core: &Core, news: &[News]) {
-    if !concerns(news, &[CLAIMS, VOLUMES, "pods", "storageclasses"]) {
+    if !concerns(news, &[CLAIMS, VOLUMES, CLASSES, "pods", "storageclasses"]) {
         return;
     }
     let kinds = core.registry.now();
+    if let Some(classes) = kinds.find("storage.k8s.io", "v1", CLASSES) {
+        for stored in core.store.list(&classes.storage, "").1 {
+            class(core, &classes, &stored);
+        }
+    }
     let (claims, volumes) = (kinds.find("", "v1", CLAIMS), kinds.find("", "v1", VOLUMES));
     let (Some(claims), Some(volumes)) = (claims, volumes) else { return };
     let kinds = Kinds { claims, volumes };
@@ -74,6 +80,24 @@ fn release(core: &Core, resource: &Arc<Resource>, stored: &Stored, mut object: V
     } else {
         json::set(&mut object, &["metadata", "finalizers"], Value::Array(left));
         store(core, resource, stored, object);
+    }
+}
+
+/// Lets go of a class of attributes that no claim or volume has any more.
+fn class(core: &Core, classes: &Arc<Resource>, stored: &Stored) {
+    let object = stored.value();
+    if !meta::is_deleting(&object) {
+        return;
+    }
+    let has = |one: &Value, path: &[&str]| json::text(one, path) == &*stored.key.name;
+    let wants = |one: &Value| has(one, &["spec", "volumeAttributesClassName"]);
+    let used = core.builtin_list(VOLUMES, "").iter().any(wants)
+        || core
+            .builtin_list(CLAIMS, "")
+            .iter()
+            .any(|claim| wants(claim) || has(claim, &["status", "currentVolumeAttributesClassName"]));
+    if !used {
+        release(core, classes, stored, object, "kubernetes.io/vac-protection");
     }
 }
 

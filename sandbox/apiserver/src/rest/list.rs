@@ -241,19 +241,28 @@ fn page(
 
 /// Writes a list as an object. Built-in items carry no kind and version, and no empty `continue`.
 pub(crate) fn to_value(resource: &Resource, listed: Listed) -> Value {
-    let mut meta = json!({"resourceVersion": listed.revision.to_string()});
-    if resource.is_custom() || !listed.continue_at.is_empty() {
+    let revision = listed.revision.to_string();
+    let mut items = listed.items;
+    if resource.is_custom() {
+        let mut meta = json!({"continue": listed.continue_at});
+        if let Some(remaining) = listed.remaining {
+            meta["remainingItemCount"] = remaining.into();
+        }
+        meta["resourceVersion"] = revision.into();
+        return json!({
+            "apiVersion": resource.api_version(), "items": items, "kind": resource.list_kind, "metadata": meta,
+        });
+    }
+    let mut meta = json!({"resourceVersion": revision});
+    if !listed.continue_at.is_empty() {
         meta["continue"] = listed.continue_at.into();
     }
     if let Some(remaining) = listed.remaining {
         meta["remainingItemCount"] = remaining.into();
     }
-    let mut items = listed.items;
-    if !resource.is_custom() {
-        for item in items.iter_mut().filter_map(Value::as_object_mut) {
-            item.shift_remove("kind");
-            item.shift_remove("apiVersion");
-        }
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.shift_remove("kind");
+        item.shift_remove("apiVersion");
     }
     json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items})
 }

@@ -1,6 +1,6 @@
 //! Stored objects in the form of the version that is asked for.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::convert;
 use crate::json;
@@ -43,7 +43,65 @@ pub(crate) fn to_storage(resource: &Resource, mut object: Value) -> Value {
         }
         None => convert::to_storage(resource, &mut object),
     }
+    arrange(resource, &mut object);
     object
+}
+
+/// Puts keys in the order in which the real server writes them: by name in custom resources, in the order of their types
+/// in what all built-in objects have. Only readers of the bare text see it.
+fn arrange(resource: &Resource, object: &mut Value) {
+    if let Some(Value::Object(meta)) = object.get_mut("metadata") {
+        // Its value comes with the write.
+        meta.entry("resourceVersion").or_insert_with(|| "".into());
+        if !resource.is_custom() {
+            lead(meta, &META);
+        }
+    }
+    if resource.is_custom() {
+        sort(object);
+    } else if let Value::Object(map) = object {
+        lead(map, &["kind", "apiVersion", "metadata"]);
+    }
+}
+
+/// Keys of metadata, in the order of its type.
+const META: [&str; 14] = [
+    "name",
+    "generateName",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
+/// Brings keys to the front.
+fn lead(map: &mut Map<String, Value>, keys: &[&str]) {
+    let mut rest = std::mem::take(map);
+    for key in keys {
+        if let Some(value) = rest.shift_remove(*key) {
+            map.insert((*key).to_owned(), value);
+        }
+    }
+    map.append(&mut rest);
+}
+
+fn sort(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.sort_keys();
+            map.values_mut().for_each(sort);
+        }
+        Value::Array(items) => items.iter_mut().for_each(sort),
+        _ => {}
+    }
 }
 
 /// Makes an object that has nothing but what its type always writes.

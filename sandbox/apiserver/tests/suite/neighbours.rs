@@ -18,6 +18,7 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
     out.extend(objects(namespace));
     out.extend(things(namespace));
     out.extend(requests(namespace));
+    out.extend(shown(namespace));
     out
 }
 
@@ -239,32 +240,6 @@ fn requests(namespace: &str) -> Vec<Case> {
             ],
         ),
         case(
-            "discovery",
-            "the description of a field ends with the texts that it may have",
-            vec![
-                ask("GET", "/openapi/v3/api/v1", 200)
-                    .says("Possible enum values:\\n - `\\\"Always\\\"`\\n - `\\\"Never\\\"`\\n - `\\\"OnFailure\\\"`")
-                    .at("/components/schemas/io.k8s.api.core.v1.Lifecycle/properties/stopSignal/enum/0", "SIGABRT"),
-            ],
-        ),
-        case(
-            "builtins",
-            "claims of devices are served, with defaults and their state",
-            vec![
-                ask("GET", "/apis/resource.k8s.io/v1", 200).at("/resources/2/name", "resourceclaims/status"),
-                ask("POST", format!("/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"), 201)
-                    .send(&json!({"metadata": {"name": "a"}, "spec": {"devices": {"requests": [
-                        {"name": "one", "exactly": {"deviceClassName": "c", "tolerations": [{"key": "a"}]}}]}}}))
-                    .at("/spec/devices/requests/0/exactly/allocationMode", "ExactCount")
-                    .at("/spec/devices/requests/0/exactly/count", 1)
-                    .at("/spec/devices/requests/0/exactly/tolerations/0/operator", "Equal")
-                    .at("/metadata/generation", Value::Null),
-                ask("GET", format!("/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/a"), 200)
-                    .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
-                    .at("/rows/0/cells/1", "pending"),
-            ],
-        ),
-        case(
             "crud",
             "a version of three parts is none, and nothing is exported any more",
             vec![
@@ -296,6 +271,77 @@ fn requests(namespace: &str) -> Vec<Case> {
                 ask("POST", format!("{core}/serviceaccounts/s/token"), 400)
                     .send(&json!({"spec": []}))
                     .says("cannot unmarshal array into Go struct field TokenRequest.spec"),
+            ],
+        ),
+    ]
+}
+
+fn shown(namespace: &str) -> Vec<Case> {
+    let core = format!("/api/v1/namespaces/{namespace}");
+    vec![
+        case(
+            "encoding",
+            "keys of a custom resource come by name, those of others as their types have them",
+            vec![
+                ask("POST", format!("/apis/{namespace}.example.com/v1/namespaces/{namespace}/things"), 201).send(
+                    &json!({
+                        "spec": {"size": 2, "color": "red"}, "metadata": {"name": "t", "labels": {"a": "b"}},
+                        "kind": "Thing", "apiVersion": format!("{namespace}.example.com/v1"),
+                    }),
+                ),
+                ask("GET", format!("/apis/{namespace}.example.com/v1/namespaces/{namespace}/things"), 200)
+                    .says("\"kind\":\"ThingList\",\"metadata\":{\"continue\":\"\",\"resourceVersion\":"),
+                ask("GET", format!("/apis/{namespace}.example.com/v1/namespaces/{namespace}/things/t"), 200)
+                    .says("},\"spec\":{\"color\":\"red\",\"size\":2}}"),
+                ask("POST", format!("{core}/configmaps"), 201)
+                    .send(&json!({"data": {}, "metadata": {"labels": {"a": "b"}, "name": "c"}})),
+                ask("GET", format!("{core}/configmaps/c"), 200)
+                    .says("{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"c\",\"namespace\":"),
+            ],
+        ),
+        case(
+            "discovery",
+            "the description of a field ends with the texts that it may have",
+            vec![
+                ask("GET", "/openapi/v3/api/v1", 200)
+                    .says("Possible enum values:\\n - `\\\"Always\\\"`\\n - `\\\"Never\\\"`\\n - `\\\"OnFailure\\\"`")
+                    .at("/components/schemas/io.k8s.api.core.v1.Lifecycle/properties/stopSignal/enum/0", "SIGABRT"),
+            ],
+        ),
+        case(
+            "builtins",
+            "a slice counts its labels, a class of attributes is held, a level lends nothing unless told to",
+            vec![
+                ask("POST", format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"), 201)
+                    .send(&json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": []})),
+                ask("PATCH", format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/s"), 200)
+                    .send(&json!({"metadata": {"labels": {"a": "b"}}}))
+                    .at("/metadata/generation", 2),
+                ask("POST", "/apis/storage.k8s.io/v1/volumeattributesclasses?dryRun=All", 201)
+                    .send(&json!({"metadata": {"name": namespace}, "driverName": "d", "parameters": {"a": "b"}}))
+                    .at("/metadata/finalizers", json!(["kubernetes.io/vac-protection"])),
+                ask("POST", "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations?dryRun=All", 201)
+                    .send(&json!({"metadata": {"name": namespace}, "spec": {
+                        "type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}}))
+                    .at("/spec/limited/nominalConcurrencyShares", 30)
+                    .at("/spec/limited/lendablePercent", 0),
+            ],
+        ),
+        case(
+            "builtins",
+            "claims of devices are served, with defaults and their state",
+            vec![
+                ask("GET", "/apis/resource.k8s.io/v1", 200).at("/resources/2/name", "resourceclaims/status"),
+                ask("POST", format!("/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"), 201)
+                    .send(&json!({"metadata": {"name": "a"}, "spec": {"devices": {"requests": [
+                        {"name": "one", "exactly": {"deviceClassName": "c", "tolerations": [{"key": "a"}]}}]}}}))
+                    .at("/spec/devices/requests/0/exactly/allocationMode", "ExactCount")
+                    .at("/spec/devices/requests/0/exactly/count", 1)
+                    .at("/spec/devices/requests/0/exactly/tolerations/0/operator", "Equal")
+                    .at("/metadata/generation", Value::Null),
+                ask("GET", format!("/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/a"), 200)
+                    .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+                    .at("/rows/0/cells/1", "pending"),
             ],
         ),
     ]
