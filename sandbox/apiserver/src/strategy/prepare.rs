@@ -111,7 +111,12 @@ fn template_generation(object: &mut Value, generation: i64) {
 /// Prepares a changed object: each path of a kind writes its own part.
 pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Value, subresource: &str) {
     match subresource {
-        "status" => status(resource, old, new),
+        "status" => {
+            status(resource, old, new);
+            if resource.is("", "Pod") {
+                align_addresses(new);
+            }
+        }
         "scale" if resource.splits_status() => json::carry(old, new, &["status"]),
         "scale" | "binding" => {}
         "finalize" => {
@@ -131,6 +136,19 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Va
         crate::schema::typed::normalise(resource.node(), new);
     }
     generation(resource, old, new, subresource);
+}
+
+/// Brings a pod's addresses into line: the first of them and the single one are the same, which counts.
+fn align_addresses(pod: &mut Value) {
+    let single = json::text(pod, &["status", "podIP"]).to_owned();
+    let first = json::list(pod, &["status", "podIPs"]).first().map(|first| json::text(first, &["ip"]).to_owned());
+    match first {
+        Some(first) if single.is_empty() => json::set(pod, &["status", "podIP"], first.into()),
+        first if !single.is_empty() && first.as_deref() != Some(&single) => {
+            json::set(pod, &["status", "podIPs"], json!([{"ip": single}]));
+        }
+        _ => {}
+    }
 }
 
 /// A write of status changes nothing else.

@@ -57,10 +57,7 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
             out.extend(others::budget_status(new));
         }
         None if subresource == "status" && resource.is("", "Pod") => {
-            let class = |object: &Value| json::at(object, &["status", "qosClass"]).cloned().unwrap_or_default();
-            if class(old) != class(new) {
-                out.push(FieldError::invalid("status.qosClass", &class(new), "field is immutable"));
-            }
+            out.extend(pods::status::changed(old, new));
         }
         None if subresource == "status" && resource.is("", "Service") => out.extend(services::status(new)),
         None if subresource == "status" && resource.is("", "Namespace") => out.extend(ending_too_early(new)),

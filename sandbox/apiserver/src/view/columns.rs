@@ -286,8 +286,8 @@ fn few(items: &[String], most: usize) -> String {
 
 const EVENTS: &[Column] = &[
     Column("Last Seen", "string", 0, last_seen),
-    Column("Type", "string", 0, |o, _| o["type"].clone()),
-    Column("Reason", "string", 0, |o, _| o["reason"].clone()),
+    Column("Type", "string", 0, |o, _| json::text(o, &["type"]).into()),
+    Column("Reason", "string", 0, |o, _| json::text(o, &["reason"]).into()),
     Column("Object", "string", 0, event_object),
     Column("Subobject", "string", 1, |o, _| json::text(o, &["involvedObject", "fieldPath"]).into()),
     Column("Source", "string", 1, event_source),

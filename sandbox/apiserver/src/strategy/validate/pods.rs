@@ -3,6 +3,7 @@
 mod contents;
 pub(super) mod host;
 mod placement;
+pub(super) mod status;
 
 use serde_json::Value;
 

@@ -11,7 +11,7 @@ pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
     Some(match (group, plural) {
         ("", "replicationcontrollers") => super::workloads::CONTROLLERS,
         ("", "resourcequotas") => QUOTAS,
-        ("", "limitranges") => &[Column("Created At", "date", 0, created)],
+        ("", "limitranges") | ("storage.k8s.io", "csistoragecapacities") => &[Column("Created At", "date", 0, created)],
         ("", "persistentvolumes") => VOLUMES,
         ("", "podtemplates") => TEMPLATES,
         ("apps", "controllerrevisions") => REVISIONS,
@@ -28,7 +28,6 @@ pub(super) fn of(group: &str, plural: &str) -> Option<&'static [Column]> {
         ("storage.k8s.io", "csinodes") => {
             &[Column("Drivers", "integer", 0, |o, _| json::list(o, &["spec", "drivers"]).len().into()), AGE]
         }
-        ("storage.k8s.io", "csistoragecapacities") => CAPACITIES,
         ("storage.k8s.io", "volumeattributesclasses") => {
             &[Column("DriverName", "string", 0, |o, _| o["driverName"].clone()), AGE]
         }
@@ -281,11 +280,6 @@ const DRIVERS: &[Column] = &[
         or(&modes.collect::<Vec<_>>().join(","), NONE)
     }),
     AGE,
-];
-
-const CAPACITIES: &[Column] = &[
-    Column("StorageClassName", "string", 0, |o, _| text(o, &["storageClassName"])),
-    Column("Capacity", "string", 0, |o, _| or(json::text(o, &["capacity"]), UNSET)),
 ];
 
 const CANDIDATES: &[Column] = &[
