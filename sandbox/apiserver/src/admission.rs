@@ -1,5 +1,6 @@
 //! Admission: what the server itself asks of an object before it is stored, and then policies and webhooks.
 
+mod expressions;
 mod limits;
 mod policies;
 mod rules;
@@ -35,12 +36,14 @@ pub(crate) fn mutate(
     old: Option<&Value>,
     object: &mut Value,
 ) -> Result<()> {
-    let _ = old;
     if write.resource.group == "rbac.authorization.k8s.io" {
         grants(core, write, object)?;
     }
     if write.resource.is("", "Pod") && operation == Operation::Update && write.subresource.is_empty() {
         tolerations(object);
+    }
+    if let Some(old) = old.filter(|_| write.resource.is("", "PersistentVolumeClaim") && write.subresource.is_empty()) {
+        grown(core, write, old, object)?;
     }
     if operation != Operation::Create {
         return Ok(());
@@ -56,6 +59,7 @@ pub(crate) fn mutate(
         ("", "nodes") => taint(object),
         ("", "persistentvolumes") => protect(object, "kubernetes.io/pv-protection"),
         ("", "persistentvolumeclaims") => {
+            limits::claim(core, write, object)?;
             default_class(core, object, "storage.k8s.io/storageclasses", STORAGE_DEFAULT, "storageClassName");
             protect(object, "kubernetes.io/pvc-protection");
         }
@@ -67,6 +71,25 @@ pub(crate) fn mutate(
         _ => {}
     }
     Ok(())
+}
+
+/// A claim that is bound grows only where its class lets it.
+fn grown(core: &Core, write: &Write<'_>, old: &Value, new: &Value) -> Result<()> {
+    let size = |claim: &Value| {
+        let text = json::at(claim, &["spec", "resources", "requests", "storage"]).and_then(Value::as_str);
+        text.and_then(crate::quantity::nanos).unwrap_or(0)
+    };
+    if size(new) <= size(old) || json::text(old, &["status", "phase"]) != "Bound" {
+        return Ok(());
+    }
+    let class = json::text(old, &["spec", "storageClassName"]);
+    let class = core.builtin("storage.k8s.io/storageclasses", "", class);
+    if class.is_some_and(|class| class["allowVolumeExpansion"] == true) {
+        return Ok(());
+    }
+    let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support \
+               resize";
+    Err(Status::forbidden(&write.resource.target(), meta::name(new), why))
 }
 
 /// Tells whether an ingress names its class in the old way.
@@ -163,7 +186,8 @@ fn grants(core: &Core, write: &Write<'_>, object: &Value) -> Result<()> {
     let rules = match rules {
         Some(rules) => rules,
         None if write.user.groups.iter().any(|group| group == crate::auth::MASTERS) => return Ok(()),
-        None => return Err(Status::not_found(&Target::new(&write.resource.group, resource), named)),
+        // It is the binding that is said to be missing, by the name of the role.
+        None => return Err(Status::not_found(&write.resource.target(), named)),
     };
     match rbac::escalation(core, write.user, write.namespace, &rules) {
         Some(why) => Err(Status::forbidden(&write.resource.target(), name, &why)),

@@ -42,7 +42,7 @@ pub(crate) fn make(core: &Core) {
         (
             "system-node-critical",
             2_000_001_000,
-            "Used for system critical pods that must not be moved from their node.",
+            "Used for system critical pods that must not be moved from their current node.",
         ),
     ] {
         put(
@@ -51,7 +51,13 @@ pub(crate) fn make(core: &Core) {
             "",
             name,
             json!({
-                "kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name, "generation": 1},
+                "kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {
+                    "name": name, "generation": 1, "managedFields": [{
+                        "manager": "kube-apiserver", "operation": "Update", "apiVersion": "scheduling.k8s.io/v1",
+                        "time": now, "fieldsType": "FieldsV1",
+                        "fieldsV1": {"f:description": {}, "f:preemptionPolicy": {}, "f:value": {}},
+                    }],
+                },
                 "value": value, "description": text, "preemptionPolicy": "PreemptLowerPriority",
             }),
             &now,

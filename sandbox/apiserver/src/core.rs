@@ -23,6 +23,7 @@ pub(crate) struct Core {
     pub(crate) tokens: Tokens,
     pub(crate) bound: Bound,
     pub(crate) metrics: Metrics,
+    pub(crate) impersonating: crate::auth::impersonation::Modes,
     /// Held while definitions and the kinds that are served are brought up to date.
     pub(crate) defining: Mutex<Vec<crate::crd::Served>>,
     pub(crate) faults: crate::faults::Faults,
@@ -52,6 +53,7 @@ impl Core {
             tokens,
             bound: Bound::default(),
             metrics: Metrics::default(),
+            impersonating: crate::auth::impersonation::Modes::default(),
             defining: Mutex::default(),
             faults: crate::faults::Faults::default(),
             kubelets: crate::kubelets::Kubelets::default(),

@@ -16,6 +16,16 @@ use crate::meta;
 use crate::schema::Place;
 use crate::store::Stored;
 
+/// A definition always tells that the version which is stored now is stored.
+pub(crate) fn stored_somewhere(object: &mut Value) {
+    if json::list(object, &["status", "storedVersions"]).is_empty() {
+        let versions = json::list(object, &["spec", "versions"]).iter();
+        let stored: Vec<Value> =
+            versions.filter(|version| version["storage"] == true).map(|version| version["name"].clone()).collect();
+        json::set(object, &["status", "storedVersions"], Value::Array(stored));
+    }
+}
+
 /// Where definitions are stored.
 pub(crate) const STORAGE: &str = "apiextensions.k8s.io/customresourcedefinitions";
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";

@@ -1,6 +1,8 @@
 //! Errors of single fields, worded as the API words them.
 
+mod difference;
 pub(crate) mod go;
+pub(crate) mod internal;
 
 use std::fmt::{self, Write as _};
 

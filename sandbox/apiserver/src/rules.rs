@@ -1,6 +1,6 @@
 //! CEL rules of custom resources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube_cel::{CompiledSchema, ErrorKind, RootContext, compile_schema};
 use serde_json::Value;
@@ -9,9 +9,18 @@ use crate::field::{FieldError, Problem, quote};
 use crate::json;
 
 mod align;
+mod macros;
 mod optional;
 
-pub(crate) use optional::plain;
+/// Brings an expression into the words that the engine reads.
+pub(crate) fn plain(rule: &str) -> String {
+    macros::types(&written(rule))
+}
+
+/// Brings an expression into the words that the engine's parser reads.
+pub(crate) fn written(rule: &str) -> String {
+    macros::plain(&optional::plain(rule))
+}
 
 /// The rules of a schema, compiled.
 pub(crate) struct Rules {
@@ -22,6 +31,8 @@ pub(crate) struct Rules {
     written: BTreeMap<String, String>,
     /// The messages of rules that have one.
     messages: BTreeMap<String, String>,
+    /// Rules that speak of a field below the object that they are about.
+    pointing: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for Rules {
@@ -34,15 +45,22 @@ impl Rules {
     /// Compiles the rules of a schema; one without rules costs nothing.
     pub(crate) fn compile(schema: &Value) -> Self {
         if !has_rules(schema) {
-            return Self { schema: None, source: Value::Null, written: BTreeMap::new(), messages: BTreeMap::new() };
+            return Self {
+                schema: None,
+                source: Value::Null,
+                written: BTreeMap::new(),
+                messages: BTreeMap::new(),
+                pointing: BTreeSet::new(),
+            };
         }
         let mut schema = schema.clone();
         let mut written = BTreeMap::new();
         optional::rewrite(&mut schema, &mut written);
         make_optional(&mut schema);
         let mut messages = BTreeMap::new();
-        collect_messages(&schema, &mut messages);
-        Self { schema: Some(compile_schema(&schema)), source: schema, written, messages }
+        let mut pointing = BTreeSet::new();
+        collect_messages(&schema, &mut messages, &mut pointing);
+        Self { schema: Some(compile_schema(&schema)), source: schema, written, messages, pointing }
     }
 
     /// Tells whether there are rules at all.
@@ -69,6 +87,7 @@ impl Rules {
             return Vec::new();
         };
         let worded = |mut error: kube_cel::ValidationError| {
+            let pointing = self.pointing.contains(&error.rule);
             if let Some(rule) = self.written.get(&error.rule) {
                 error.rule.clone_from(rule);
             }
@@ -76,6 +95,11 @@ impl Rules {
                 error.field_path = aligned.given(&error.field_path);
             }
             let mut out = worded(given, error, &self.messages);
+            if pointing {
+                // It is the object around that is quoted, and objects are not.
+                out.value.clear();
+                out.field = out.field.replace("['", "[").replace("']", "]");
+            }
             out.field = align::shown(&self.source, &out.field);
             out
         };
@@ -103,15 +127,18 @@ fn make_optional(schema: &mut Value) {
     }
 }
 
-fn collect_messages(schema: &Value, out: &mut BTreeMap<String, String>) {
+fn collect_messages(schema: &Value, out: &mut BTreeMap<String, String>, pointing: &mut BTreeSet<String>) {
     match schema {
         Value::Object(map) => {
+            if let (Some(Value::String(rule)), Some(Value::String(_))) = (map.get("rule"), map.get("fieldPath")) {
+                pointing.insert(rule.clone());
+            }
             if let (Some(Value::String(rule)), Some(Value::String(message))) = (map.get("rule"), map.get("message")) {
                 out.insert(rule.clone(), message.clone());
             }
-            map.values().for_each(|inner| collect_messages(inner, out));
+            map.values().for_each(|inner| collect_messages(inner, out, pointing));
         }
-        Value::Array(items) => items.iter().for_each(|inner| collect_messages(inner, out)),
+        Value::Array(items) => items.iter().for_each(|inner| collect_messages(inner, out, pointing)),
         _ => {}
     }
 }
@@ -121,6 +148,9 @@ pub(crate) fn cel_error(text: &str) -> String {
     let text = text.strip_prefix("rule evaluation error: ").unwrap_or(text);
     if let Some(key) = text.strip_prefix("No such key: ") {
         return format!("no such key: {key}");
+    }
+    if let Some(index) = text.strip_prefix("Index out of bounds: Int(").and_then(|rest| rest.strip_suffix(')')) {
+        return format!("index out of bounds: {index}");
     }
     if text.starts_with("Division by zero") {
         return "division by zero".to_owned();
@@ -135,7 +165,47 @@ pub(crate) fn cel_error(text: &str) -> String {
         let pattern = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$";
         return format!("quantities must match the regular expression '{pattern}'");
     }
-    text.to_owned()
+    unread(text).unwrap_or_else(|| text.to_owned())
+}
+
+/// Says which text could not be read as what, where the engine tells.
+fn unread(text: &str) -> Option<String> {
+    let (function, why) = text.strip_prefix("Error executing function '")?.split_once("': ")?;
+    let converted = |to: &str| Some(format!("type conversion error from 'string' to '{to}'"));
+    match function {
+        "duration" => converted("google.protobuf.Duration"),
+        "timestamp" => converted("google.protobuf.Timestamp"),
+        "int" | "uint" | "double" | "bool" => converted(function),
+        "semver" => Some("No Major.Minor.Patch elements found".to_owned()),
+        "matches" => {
+            let pattern = why.strip_prefix('\'')?.split("' not a valid regex").next()?;
+            let missing = if why.contains("unclosed group") {
+                ")"
+            } else if why.contains("unclosed character class") {
+                "]"
+            } else {
+                return None;
+            };
+            Some(format!("error parsing regexp: missing closing {missing}: `{pattern}`"))
+        }
+        _ => None,
+    }
+}
+
+/// Says that a text is no address, where it is known which text was read.
+fn no_address(error: &str, value: Option<&Value>) -> Option<String> {
+    let function = error.split("function '").nth(1)?.split('\'').next()?;
+    let text = crate::field::go_quote(value?.as_str()?);
+    let from = "parse error during conversion from string:";
+    match function {
+        "ip" => Some(format!("IP Address {text} {from} ParseAddr({text}): unable to parse IP")),
+        "cidr" if !text.contains('/') => {
+            let network = format!("network address {from}");
+            Some(format!("{network} {network} netip.ParsePrefix({text}): no '/'"))
+        }
+        "url" => Some(format!("URL {from} parse {text}: invalid URI for request")),
+        _ => None,
+    }
 }
 
 fn has_rules(schema: &Value) -> bool {
@@ -174,7 +244,8 @@ fn worded(object: &Value, error: kube_cel::ValidationError, messages: &BTreeMap<
         ErrorKind::ValidationFailure => error.message,
         _ => {
             let shown = if known.is_empty() { error.rule.trim() } else { known };
-            format!("{} evaluating rule: {shown}", cel_error(&error.message))
+            let why = no_address(&error.message, lookup(object, &error.field_path));
+            format!("{} evaluating rule: {shown}", why.unwrap_or_else(|| cel_error(&error.message)))
         }
     };
     let field = if error.field_path.is_empty() { "<nil>".to_owned() } else { error.field_path };

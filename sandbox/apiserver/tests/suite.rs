@@ -17,6 +17,8 @@ mod suite {
     mod neighbours;
     #[path = "readings.rs"]
     mod readings;
+    #[path = "refusals.rs"]
+    mod refusals;
     #[path = "variants.rs"]
     mod variants;
 

@@ -51,6 +51,32 @@ pub(super) fn limit(core: &Core, write: &Write<'_>, pod: &mut Value) -> Result<(
     Err(Status::forbidden(&write.resource.target(), meta::name(pod), &why))
 }
 
+/// Refuses a claim that is beyond the limits of its namespace.
+pub(super) fn claim(core: &Core, write: &Write<'_>, claim: &Value) -> Result<()> {
+    let size = json::at(claim, &["spec", "resources", "requests", "storage"]).and_then(Value::as_str);
+    let Some(size) = size else { return Ok(()) };
+    let nanos = |text: &str| quantity::nanos(text).unwrap_or(0);
+    let mut wrong = Vec::new();
+    for range in core.builtin_list("limitranges", write.namespace) {
+        let items = json::list(&range, &["spec", "limits"]).iter();
+        for item in items.filter(|item| item["type"] == "PersistentVolumeClaim") {
+            for (bound, word, beyond) in [("min", "minimum", -1), ("max", "maximum", 1)] {
+                let Some(limit) = json::at(item, &[bound, "storage"]).and_then(Value::as_str) else { continue };
+                if (nanos(size) - nanos(limit)).signum() == beyond {
+                    let usage = "storage usage per PersistentVolumeClaim is";
+                    wrong.push(format!("{word} {usage} {limit}, but request is {size}"));
+                }
+            }
+        }
+    }
+    let why = match wrong.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    Err(Status::forbidden(&write.resource.target(), meta::name(claim), &why))
+}
+
 /// Fills in amounts that a container leaves out; names them.
 fn fill(container: &mut Value, to: &str, defaults: Option<&Value>) -> Vec<String> {
     let mut set = Vec::new();

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kube_cel::{AdmissionRequest, GroupVersionKind, GroupVersionResource, VapEvaluator, VapExpression};
 use serde_json::Value;
 
+use super::expressions::Scope;
 use super::{Operation, rules};
 use crate::core::Core;
 use crate::json;
@@ -99,20 +99,16 @@ fn applies(request: &Request<'_>, policy: &Value, binding: &Value) -> bool {
 /// # Errors
 /// Why conditions cannot be evaluated.
 pub(super) fn conditions(request: &Request<'_>, conditions: &[Value]) -> Result<bool, String> {
-    let expressions: Vec<VapExpression> = conditions
-        .iter()
-        .map(|condition| VapExpression {
-            expression: json::text(condition, &["expression"]).to_owned(),
-            message: Some(String::new()),
-            message_expression: None,
-        })
-        .collect();
+    all_hold(&Scope::new(request, None), conditions)
+}
+
+fn all_hold(scope: &Scope, conditions: &[Value]) -> Result<bool, String> {
     let mut wrong = Vec::new();
-    for result in evaluator(request, None).evaluate(&expressions) {
-        match result.message.as_deref().and_then(|message| message.strip_prefix("evaluation error: ")) {
-            Some(error) => wrong.push(format!("expression '{}' resulted in error: {error}", result.expression)),
-            None if !result.passed => return Ok(false),
-            None => {}
+    for condition in conditions {
+        match scope.holds(json::text(condition, &["expression"])) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(why) => wrong.push(why),
         }
     }
     match wrong.as_slice() {
@@ -137,52 +133,34 @@ fn failures(request: &Request<'_>, policy: &Value, binding: &Value) -> Vec<Failu
 fn failures_with(request: &Request<'_>, policy: &Value, params: Option<&Value>) -> Vec<Failure> {
     let fails_closed = json::text(policy, &["spec", "failurePolicy"]) != "Ignore";
     let takes = json::at(policy, &["spec", "paramKind"]).is_some();
-    let evaluator = evaluator(request, params.or(takes.then_some(&Value::Null)));
-    let variables = variables(policy);
-    let expression = |text: &str| inline(text, &variables);
-    let conditions: Vec<VapExpression> = json::list(policy, &["spec", "matchConditions"])
-        .iter()
-        .map(|condition| VapExpression {
-            expression: expression(json::text(condition, &["expression"])),
-            message: None,
-            message_expression: None,
-        })
-        .collect();
-    if evaluator.evaluate(&conditions).iter().any(|result| !result.passed) {
-        return Vec::new();
+    let scope = Scope::new(request, params.or(takes.then_some(&Value::Null)));
+    match all_hold(&scope, json::list(policy, &["spec", "matchConditions"])) {
+        Ok(true) => {}
+        Ok(false) => return Vec::new(),
+        Err(_) if !fails_closed => return Vec::new(),
+        Err(message) => return vec![Failure { message, reason: String::new() }],
     }
-    let validations = json::list(policy, &["spec", "validations"]);
-    let expressions: Vec<VapExpression> = validations
-        .iter()
-        .map(|validation| {
-            let own = json::text(validation, &["messageExpression"]);
-            VapExpression {
-                expression: expression(json::text(validation, &["expression"])),
-                message: Some(said(validation)),
-                message_expression: (!own.is_empty()).then(|| expression(own)),
-            }
-        })
-        .collect();
-    let results = evaluator.evaluate(&expressions);
+    let scope = scope.with_variables(policy);
     let mut out = Vec::new();
-    for (result, validation) in results.into_iter().zip(validations) {
-        if result.passed {
-            continue;
-        }
-        let mut message = result.message.unwrap_or_default().trim().to_owned();
-        if message.is_empty() || message.contains('\n') || message.len() > MESSAGE_MAX {
-            message = said(validation);
-        }
-        if let Some(error) = message.strip_prefix("evaluation error: ") {
-            if !fails_closed {
-                continue;
-            }
-            let error = crate::rules::cel_error(error);
-            message = format!("expression '{}' resulted in error: {error}", json::text(validation, &["expression"]));
-        }
+    for validation in json::list(policy, &["spec", "validations"]) {
+        let message = match scope.holds(json::text(validation, &["expression"])) {
+            Ok(true) => continue,
+            Ok(false) => message(&scope, validation),
+            Err(_) if !fails_closed => continue,
+            Err(why) => why,
+        };
         out.push(Failure { message, reason: json::text(validation, &["reason"]).to_owned() });
     }
     out
+}
+
+/// Returns what a validation says when it fails: what its expression makes, where that is one line of no great length.
+fn message(scope: &Scope, validation: &Value) -> String {
+    let own = json::text(validation, &["messageExpression"]);
+    let made = if own.is_empty() { None } else { scope.text(own) };
+    let made = made.map(|text| text.trim().to_owned());
+    made.filter(|text| !text.is_empty() && !text.contains('\n') && text.len() <= MESSAGE_MAX)
+        .unwrap_or_else(|| said(validation))
 }
 
 /// Returns what a validation says by itself when it fails.
@@ -191,64 +169,6 @@ fn said(validation: &Value) -> String {
         "" => format!("failed expression: {}", json::text(validation, &["expression"]).trim()),
         message => message.to_owned(),
     }
-}
-
-/// Returns a policy's variables, each with those before it put in.
-fn variables(policy: &Value) -> Vec<(String, String)> {
-    let mut out: Vec<(String, String)> = Vec::new();
-    for variable in json::list(policy, &["spec", "variables"]) {
-        let text = inline(json::text(variable, &["expression"]), &out);
-        out.push((json::text(variable, &["name"]).to_owned(), text));
-    }
-    out
-}
-
-/// Puts variables in the places where an expression names them.
-fn inline(text: &str, variables: &[(String, String)]) -> String {
-    let mut out = text.to_owned();
-    for (name, expression) in variables {
-        if let Ok(pattern) = regex::Regex::new(&format!(r"\bvariables\.{name}\b")) {
-            out = pattern.replace_all(&out, regex::NoExpand(&format!("({expression})"))).into_owned();
-        }
-    }
-    out
-}
-
-fn evaluator(request: &Request<'_>, params: Option<&Value>) -> VapEvaluator {
-    let write = request.write;
-    let resource = write.resource;
-    let mut builder = VapEvaluator::builder().request(AdmissionRequest {
-        operation: request.operation.name().to_owned(),
-        username: write.user.name.clone(),
-        uid: write.user.uid.clone(),
-        groups: write.user.groups.clone(),
-        name: request.new.or(request.old).map(meta::name).unwrap_or_default().to_owned(),
-        namespace: write.namespace.to_owned(),
-        dry_run: write.options.dry_run,
-        kind: GroupVersionKind {
-            group: resource.group.clone(),
-            version: resource.version.clone(),
-            kind: resource.kind.clone(),
-        },
-        resource: GroupVersionResource {
-            group: resource.group.clone(),
-            version: resource.version.clone(),
-            resource: resource.plural.clone(),
-        },
-    });
-    builder = builder.object(request.new.cloned().unwrap_or_default());
-    if let Some(old) = request.old {
-        builder = builder.old_object(old.clone());
-    }
-    if resource.namespaced
-        && let Some(namespace) = request.core.builtin("namespaces", "", write.namespace)
-    {
-        builder = builder.namespace_object(namespace);
-    }
-    if let Some(params) = params {
-        builder = builder.params(params.clone());
-    }
-    builder.build()
 }
 
 /// Finds the objects that parametrise a policy: each is a reason to look at the request once more.

@@ -1,6 +1,7 @@
 //! Asking in another's name: first the modes that are about single verbs, then the old right to be somebody.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use super::rbac::{self, Attributes};
 use super::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, User};
@@ -11,6 +12,11 @@ use crate::status::{Result, Status};
 const GROUP: &str = "authentication.k8s.io";
 const NODE: &str = "system:node:";
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+/// The right to be somebody, whatever it is for.
+const OLD: &str = "legacy";
+const MODES: [&str; 5] = ["associated-node", "arbitrary-node", "serviceaccount", "user-info", OLD];
+/// Of how many users the last mode is kept.
+const USERS_MAX: usize = 1000;
 /// From how many checks on the right to all of them is asked for first.
 const MANY: usize = 4;
 
@@ -73,20 +79,51 @@ fn shown(user: &User) -> String {
 /// # Errors
 /// When no mode allows it: the first refusal.
 pub(crate) fn check(core: &Core, user: &User, wanted: &User, request: &Attributes) -> Result<User> {
+    let mut modes: Vec<&'static str> = MODES.to_vec();
+    // What worked for somebody the last time is tried first: its refusal is the one that is told.
+    if let Some(last) = core.impersonating.get(&user.name) {
+        modes.retain(|mode| *mode != last);
+        modes.insert(0, last);
+    }
     let mut first = None;
-    for mode in ["associated-node", "arbitrary-node", "serviceaccount", "user-info"] {
+    for mode in modes {
         if !applies(mode, user, wanted) {
             continue;
         }
-        let on = Attributes { verb: format!("impersonate-on:{mode}:{}", request.verb), ..request.clone() };
-        let one = Check { core, user, verb: format!("impersonate:{mode}"), constrained: true };
-        match one.may(&on).and_then(|()| one.all(wanted)) {
-            Ok(other) => return Ok(other),
+        let tried = if mode == OLD {
+            Check { core, user, verb: "impersonate".to_owned(), constrained: false }.all(wanted)
+        } else {
+            let on = Attributes { verb: format!("impersonate-on:{mode}:{}", request.verb), ..request.clone() };
+            let one = Check { core, user, verb: format!("impersonate:{mode}"), constrained: true };
+            one.may(&on).and_then(|()| one.all(wanted))
+        };
+        match tried {
+            Ok(other) => {
+                core.impersonating.set(&user.name, mode);
+                return Ok(other);
+            }
             Err(status) => first = first.or(Some(status)),
         }
     }
-    let old = Check { core, user, verb: "impersonate".to_owned(), constrained: false };
-    old.all(wanted).map_err(|status| first.unwrap_or(status))
+    Err(first.unwrap_or_else(|| Status::unforeseen("all impersonation modes failed")))
+}
+
+/// In which mode somebody last asked in another's name.
+#[derive(Debug, Default)]
+pub(crate) struct Modes(Mutex<BTreeMap<String, &'static str>>);
+
+impl Modes {
+    fn get(&self, name: &str) -> Option<&'static str> {
+        self.0.lock().ok()?.get(name).copied()
+    }
+
+    fn set(&self, name: &str, mode: &'static str) {
+        let Ok(mut known) = self.0.lock() else { return };
+        if known.len() >= USERS_MAX {
+            known.clear();
+        }
+        known.insert(name.to_owned(), mode);
+    }
 }
 
 fn node(name: &str) -> Option<&str> {
@@ -106,6 +143,7 @@ fn applies(mode: &str, user: &User, wanted: &User) -> bool {
                 && account(&user.name).is_some()
                 && node(&wanted.name).is_some_and(|name| own_node() == Some(name))
         }
+        OLD => true,
         "arbitrary-node" => only_name(wanted) && node(&wanted.name).is_some(),
         "serviceaccount" => only_name(wanted) && account(&wanted.name).is_some(),
         _ => node(&wanted.name).is_none() && account(&wanted.name).is_none(),

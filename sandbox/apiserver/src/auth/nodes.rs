@@ -36,6 +36,9 @@ pub(super) fn decide(core: &Core, user: &User, wanted: &Attributes) -> Option<De
             }
             no("can only list/watch pods with spec.nodeName field selector".to_owned())
         }
+        ("", "nodes") if matches!(wanted.verb.as_str(), "list" | "watch") && wanted.name != node => {
+            no(format!("node '{node}' cannot read all nodes, only its own Node object"))
+        }
         ("", "nodes") if wanted.verb == "get" && wanted.subresource.is_empty() && wanted.name != node => {
             no(format!("node '{node}' cannot read '{}', only its own Node object", wanted.name))
         }

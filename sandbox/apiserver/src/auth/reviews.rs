@@ -11,6 +11,7 @@ use crate::json;
 use crate::meta;
 use crate::rest::{Outcome, Write, decode, ownership};
 use crate::status::{Result, Status, Target};
+use crate::strategy::validate;
 use crate::time;
 
 /// Answers a review.
@@ -84,6 +85,15 @@ fn access_review(core: &Core, write: &Write<'_>, object: &Value) -> Result<Value
         let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         return Err(refuse(FieldError::invalid("spec.resourceAttributes", &Value::Null, detail)));
     }
+    let mut errors = Vec::new();
+    for key in ["fieldSelector", "labelSelector"] {
+        if let Some(selector) = resource.and_then(|own| own.get(key)).filter(|selector| selector.is_object()) {
+            selection(selector, &format!("spec.resourceAttributes.{key}"), &mut errors);
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid(&Target::new("authorization.k8s.io", ""), "", &errors));
+    }
     let user = if write.resource.kind == "SelfSubjectAccessReview" {
         write.user.clone()
     } else {
@@ -96,6 +106,42 @@ fn access_review(core: &Core, write: &Write<'_>, object: &Value) -> Result<Value
         status["reason"] = decision.reason.into();
     }
     Ok(status)
+}
+
+/// Checks what narrows the objects that a review is about.
+fn selection(selector: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let raw = json::text(selector, &["rawSelector"]);
+    let requirements = json::list(selector, &["requirements"]);
+    if !raw.is_empty() && !requirements.is_empty() {
+        let detail = "may not specified at the same time as requirements";
+        out.push(FieldError::invalid_text(format!("{at}.rawSelector"), raw, detail));
+    }
+    if raw.is_empty() && requirements.is_empty() {
+        out.push(FieldError::required(format!("{at}.requirements"), "when rawSelector is not specified"));
+    }
+    for (index, requirement) in requirements.iter().enumerate() {
+        let at = format!("{at}.requirements[{index}]");
+        let labels = at.contains("labelSelector");
+        if labels {
+            validate::requirement(requirement, &at, out);
+            continue;
+        }
+        if json::text(requirement, &["key"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.key"), "must be specified"));
+        }
+        let values = json::list(requirement, &["values"]);
+        match json::text(requirement, &["operator"]) {
+            "In" | "NotIn" if values.is_empty() => {
+                let detail = "must be specified when `operator` is 'In' or 'NotIn'";
+                out.push(FieldError::required(format!("{at}.values"), detail));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                out.push(FieldError::forbidden(format!("{at}.values"), detail));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Checks that a review is about the namespace that it is asked in, and names nothing else.

@@ -222,8 +222,10 @@ fn grace_seconds(resource: &Resource, live: &Value, options: &DeleteOptions) -> 
     }
 }
 
+/// A namespace is only marked by the first delete, even where nothing holds it.
 fn holds_namespace(resource: &Resource, object: &Value) -> bool {
-    resource.is("", "Namespace") && !json::list(object, &["spec", "finalizers"]).is_empty()
+    let held = !meta::is_deleting(object) || !json::list(object, &["spec", "finalizers"]).is_empty();
+    resource.is("", "Namespace") && held
 }
 
 /// Marks an object as being deleted. One that is marked already keeps its mark, or a shorter grace takes its place.

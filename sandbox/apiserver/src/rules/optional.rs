@@ -33,7 +33,7 @@ pub(super) fn rewrite(schema: &mut Value, written: &mut BTreeMap<String, String>
         Value::Object(map) => {
             for key in ["rule", "messageExpression"] {
                 if let Some(Value::String(rule)) = map.get_mut(key) {
-                    let new = plain(rule);
+                    let new = super::plain(rule);
                     if new != *rule {
                         written.insert(new.clone(), std::mem::replace(rule, new));
                     }

@@ -138,6 +138,21 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
             map.entry("podReplacementPolicy").or_insert(policy.into());
             map.entry("manualSelector").or_insert(false.into());
         }
+        "batch.v1.PodFailurePolicyOnPodConditionsPattern" if map.get("status").is_none_or(|status| *status == "") => {
+            map.insert("status".to_owned(), "True".into());
+        }
+        "flowcontrol.v1.FlowSchemaSpec" if map.get("matchingPrecedence").is_none_or(|number| *number == 0) => {
+            map.insert("matchingPrecedence".to_owned(), 1000.into());
+        }
+        "autoscaling.v2.HorizontalPodAutoscalerBehavior" => {
+            for (key, default) in scaling() {
+                let rules = map.entry(key).or_insert_with(|| json!({}));
+                let Some(rules) = rules.as_object_mut() else { continue };
+                for (key, value) in default {
+                    rules.entry(key).or_insert(value);
+                }
+            }
+        }
         "core.v1.LimitRangeItem" if map.get("type").is_some_and(|kind| *kind == "Container") => limits(map),
         "networking.v1.NetworkPolicySpec" if absent(map, "policyTypes") => {
             let mut types = vec!["Ingress"];
@@ -160,6 +175,19 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
         }
         _ => {}
     }
+}
+
+/// How fast something is scaled up, and down, where nothing else is said.
+fn scaling() -> [(&'static str, Map<String, Value>); 2] {
+    let policy = |kind: &str, value: u8| json!({"type": kind, "value": value, "periodSeconds": 15});
+    let mut up = Map::new();
+    up.insert("stabilizationWindowSeconds".to_owned(), 0.into());
+    up.insert("selectPolicy".to_owned(), "Max".into());
+    let mut down = Map::new();
+    down.insert("selectPolicy".to_owned(), "Max".into());
+    down.insert("policies".to_owned(), json!([policy("Percent", 100)]));
+    up.insert("policies".to_owned(), json!([policy("Pods", 4), policy("Percent", 100)]));
+    [("scaleUp", up), ("scaleDown", down)]
 }
 
 /// Limits of containers follow from each other: the default from the maximum, the default request from both.
@@ -201,7 +229,7 @@ fn pod_spec(map: &mut Map<String, Value>) {
 }
 
 fn pull_policy(image: &str) -> &'static str {
-    if image.contains('@') {
+    if image.is_empty() || image.contains('@') {
         return "IfNotPresent";
     }
     let last = image.rsplit('/').next().unwrap_or_default();
@@ -264,6 +292,11 @@ fn after(resource: &Resource, object: &mut Value) {
             if json::text(object, &["roleRef", "apiGroup"]).is_empty() =>
         {
             json::set(object, &["roleRef", "apiGroup"], "rbac.authorization.k8s.io".into());
+        }
+        ("apiregistration.k8s.io", "apiservices")
+            if object["spec"]["service"].is_object() && object["spec"]["service"].get("port").is_none() =>
+        {
+            json::set(object, &["spec", "service", "port"], 443.into());
         }
         ("apps", "daemonsets") => {
             let path = ["metadata", "annotations", "deprecated.daemonset.template.generation"];

@@ -116,9 +116,13 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &mut Va
             if resource.is("", "Pod") {
                 align_addresses(new);
             }
+            if resource.group == EXTENSIONS {
+                crd::stored_somewhere(new);
+            }
         }
         "scale" if resource.splits_status() => json::carry(old, new, &["status"]),
         "scale" | "binding" => {}
+        "resize" => resized(old, new),
         "finalize" => {
             let finalizers = json::at(new, &["spec", "finalizers"]).cloned().unwrap_or(json!([]));
             let meta = new["metadata"].clone();
@@ -149,6 +153,23 @@ fn align_addresses(pod: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// A pod that is resized keeps all but what its containers ask for.
+fn resized(old: &Value, new: &mut Value) {
+    let mut spec = old.get("spec").cloned().unwrap_or_default();
+    for key in ["containers", "initContainers"] {
+        let Some(Value::Array(containers)) = spec.get_mut(key) else { continue };
+        for container in containers {
+            let wanted = json::list(new, &["spec", key]).iter().find(|other| other["name"] == container["name"]);
+            for part in ["resources", "resizePolicy"] {
+                if let Some(wanted) = wanted {
+                    json::carry(wanted, container, &[part]);
+                }
+            }
+        }
+    }
+    new["spec"] = spec;
 }
 
 /// A write of status changes nothing else.
@@ -208,9 +229,11 @@ fn main(core: &Core, resource: &Resource, old: &Value, new: &mut Value) {
 
 /// Counts a generation for each change of what is wanted.
 fn generation(resource: &Resource, old: &Value, new: &mut Value, subresource: &str) {
-    // The generation of a PriorityClass stays as it was made.
-    let counts = strategy::has_generation(resource) && resource.plural != "priorityclasses";
-    if !counts || matches!(subresource, "status" | "approval" | "binding") {
+    // A driver begins without a generation.
+    let counts = strategy::has_generation(resource) && !resource.is("scheduling.k8s.io", "PriorityClass");
+    if !(counts || resource.is("storage.k8s.io", "CSIDriver"))
+        || matches!(subresource, "status" | "approval" | "binding")
+    {
         return;
     }
     let wanted = |object: &Value| {

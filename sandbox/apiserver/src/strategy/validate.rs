@@ -1,8 +1,10 @@
 //! Whether an object may be stored.
 
+mod autoscalers;
 mod config;
 mod endpoints;
 mod labels;
+mod network;
 mod nodes;
 mod numbers;
 mod others;
@@ -11,6 +13,7 @@ mod rbac;
 mod scale;
 mod scaling;
 mod services;
+mod storage;
 mod volumes;
 mod webhooks;
 mod workloads;
@@ -26,6 +29,11 @@ use crate::{crd, meta};
 
 const NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing \
                            errors to complete validation";
+
+/// Checks a requirement on labels.
+pub(crate) fn requirement(requirement: &Value, at: &str, out: &mut Vec<FieldError>) {
+    labels::requirement(requirement, at, false, out);
+}
 
 /// Checks a new object.
 pub(crate) fn create(core: &Core, resource: &Resource, object: &Value) -> Vec<FieldError> {
@@ -52,12 +60,17 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
             out.extend(found);
         }
         None if subresource.is_empty() => out.extend(builtin(core, resource, new, Some(old))),
+        None if subresource == "ephemeralcontainers" => out.extend(pods::ephemeral(old, new)),
         None if subresource == "finalize" => out.extend(others::namespace(new, true)),
         None if subresource == "status" && resource.plural == "poddisruptionbudgets" => {
             out.extend(others::budget_status(new));
         }
         None if subresource == "status" && resource.is("", "Pod") => {
             out.extend(pods::status::changed(old, new));
+        }
+        None if subresource == "status" && resource.is("", "Node") => nodes::amounts(new, &mut out),
+        None if subresource == "status" && resource.is("networking.k8s.io", "Ingress") => {
+            out.extend(network::status(new));
         }
         None if subresource == "status" && resource.is("", "Service") => out.extend(services::status(new)),
         None if subresource == "status" && resource.is("", "Namespace") => out.extend(ending_too_early(new)),

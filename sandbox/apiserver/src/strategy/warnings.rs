@@ -36,6 +36,9 @@ pub(crate) fn of_new(resource: &Resource, object: &Value) -> Vec<String> {
 /// Words warnings about an object that is new or was changed.
 pub(crate) fn of_any(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
     let mut out = headless(resource, object);
+    if resource.is("discovery.k8s.io", "EndpointSlice") && old.is_none() && object["addressType"] == "FQDN" {
+        out.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+    }
     if resource.is(EXTENSIONS, "CustomResourceDefinition") {
         let known = old.map(formats).unwrap_or_default();
         let unknown = formats(object).into_iter().filter(|format| !known.contains(format));

@@ -315,5 +315,6 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
     out.extend(super::neighbours::all(namespace));
     out.extend(super::readings::all(namespace));
     out.extend(super::fine::all(namespace));
+    out.extend(super::refusals::all(namespace));
     out
 }

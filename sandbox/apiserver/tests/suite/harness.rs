@@ -144,7 +144,9 @@ pub(super) async fn tell(group: &str) {
             let differs = |(pointer, wanted): &&(&str, Value)| value.pointer(pointer).unwrap_or(&Value::Null) != wanted;
             let missed: Vec<_> = step.at.iter().filter(differs).collect();
             let quiet = !warnings.contains(step.warns);
-            if status != step.status || !missed.is_empty() || !text.contains(step.says) || quiet {
+            let message = value["message"].as_str().unwrap_or_default();
+            let said = text.contains(step.says) || message.contains(step.says);
+            if status != step.status || !missed.is_empty() || !said || quiet {
                 wrong.push(format!(
                     "{}, step {number} ({} {}): {status} instead of {}; not as expected: {missed:?}\n    {text}\n    {warnings}",
                     case.claim, step.method, step.path, step.status

@@ -68,10 +68,15 @@ fn unreached(host: &str, port: u16, error: &std::io::Error) -> String {
 fn target(core: &Core, hook: &Value, seconds: u64) -> Result<String, String> {
     let config = &hook["clientConfig"];
     if let Some(url) = config.get("url").and_then(Value::as_str) {
-        return Ok(url.to_owned());
+        // A URL without a path has the root's.
+        let root = url.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'));
+        return Ok(if root { format!("{url}/") } else { url.to_owned() });
     }
     let (namespace, name) = (json::text(config, &["service", "namespace"]), json::text(config, &["service", "name"]));
-    let path = json::text(config, &["service", "path"]);
+    let path = match json::text(config, &["service", "path"]) {
+        "" => "/",
+        path => path,
+    };
     let port = json::at(config, &["service", "port"]).and_then(Value::as_u64).unwrap_or(443);
     let service = core.builtin("services", namespace, name).ok_or_else(|| {
         let url = format!("https://{name}.{namespace}.svc:{port}{path}?timeout={seconds}s");

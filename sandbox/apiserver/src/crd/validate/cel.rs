@@ -1,7 +1,9 @@
 //! Whether a definition's CEL rules can be evaluated, and at what cost.
 
+mod check;
 mod cost;
 pub(crate) mod expressions;
+mod overloads;
 mod types;
 
 use serde_json::{Value, json};
@@ -115,8 +117,9 @@ fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<Fiel
         return costs;
     }
     let text = json::text(rule, &["rule"]);
+    let optional = rule.get("optionalOldSelf").is_some_and(|set| *set == true);
     let wrong = |key: &str, detail: String| FieldError::invalid(format!("{at}.{key}"), &shown(rule), detail);
-    let program = match compile(&crate::rules::plain(text), schema, place.root) {
+    let program = match compile(&crate::rules::written(text), schema, (place.root, optional)) {
         Ok((program, kind)) => {
             if !matches!(kind, Type::Bool | Type::Dyn) {
                 out.push(wrong("rule", "cel expression must evaluate to a bool".to_owned()));
@@ -131,7 +134,7 @@ fn one(schema: &Value, rule: &Value, at: &str, place: &Place, out: &mut Vec<Fiel
     };
     let own = json::text(rule, &["messageExpression"]);
     if !own.is_empty() {
-        match compile(&crate::rules::plain(own), schema, place.root) {
+        match compile(&crate::rules::written(own), schema, (place.root, optional)) {
             Ok((program, Type::String | Type::Dyn)) => {
                 costs.push(("messageExpression", spend(&program, schema, place)));
             }

@@ -40,6 +40,7 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             ));
         }
     }
+    amounts(object, &mut out);
     ranges(object, old, &mut out);
     if let Some(old) = old {
         let provider = |object: &Value| json::text(object, &["spec", "providerID"]).to_owned();
@@ -49,6 +50,20 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
     }
     out
+}
+
+/// Checks what a node has, and what of it pods may take.
+pub(super) fn amounts(object: &Value, out: &mut Vec<FieldError>) {
+    for key in ["capacity", "allocatable"] {
+        let amounts = json::at(object, &["status", key]).and_then(Value::as_object);
+        for (name, amount) in amounts.into_iter().flatten() {
+            let text = amount.as_str().unwrap_or_default();
+            if crate::quantity::nanos(text).is_some_and(|nanos| nanos < 0) {
+                let detail = "must be greater than or equal to 0";
+                out.push(FieldError::invalid_text(format!("status.{key}.{name}"), text, detail));
+            }
+        }
+    }
 }
 
 /// Checks the addresses of a node's pods; once they are set they stay.

@@ -1,9 +1,9 @@
 //! Kinds that need little checking: budgets, ingresses, claims, classes, leases, slices.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{endpoints, labels, numbers, scaling, volumes};
-use crate::field::FieldError;
+use super::{autoscalers, endpoints, labels, network, numbers, scaling, storage, volumes};
+use crate::field::{FieldError, internal};
 use crate::json;
 use crate::kinds::Resource;
 use crate::names;
@@ -15,7 +15,7 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
     let mut out = Vec::new();
     match resource.plural.as_str() {
         "poddisruptionbudgets" => budget(object, &mut out),
-        "horizontalpodautoscalers" => scaling::autoscaler(object, &mut out),
+        "horizontalpodautoscalers" => autoscalers::check(object, &mut out),
         "persistentvolumes" => volumes::volume(object, old, &mut out),
         "endpoints" => endpoints::subsets(object, &mut out),
         "limitranges" => scaling::limits(object, &mut out),
@@ -25,11 +25,15 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
             let spec = json::at(object, &["template", "spec"]).unwrap_or(&Value::Null);
             out.extend(super::pods::spec(spec, "template.spec"));
         }
-        "ingresses" => ingress(object, &mut out),
+        "ingresses" => network::ingress(object, &mut out),
+        "ingressclasses" => network::class(object, old, &mut out),
         "persistentvolumeclaims" => volumes::claim(object, old, &mut out),
         "leases" => lease(object, &mut out),
-        "networkpolicies" => network_policy(object, &mut out),
-        "storageclasses" => storage_class(object, old, &mut out),
+        "networkpolicies" => network::policy(object, &mut out),
+        "storageclasses" => storage::class(object, old, &mut out),
+        "apiservices" => service_of_api(object, &mut out),
+        "csidrivers" => storage::driver(object, old, &mut out),
+        "volumeattachments" => storage::attachment(object, old, &mut out),
         "priorityclasses" => priority_class(object, old, &mut out),
         "runtimeclasses" => {
             let handler = json::text(object, &["handler"]);
@@ -42,7 +46,7 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
             fixed(object, old, "handler", &mut out);
         }
         "endpointslices" => {
-            endpoints::slice(object, &mut out);
+            endpoints::slice(object, old, &mut out);
             fixed(object, old, "addressType", &mut out);
         }
         _ => {}
@@ -67,8 +71,27 @@ pub(super) fn namespace(object: &Value, finalizing: bool) -> Vec<FieldError> {
     out
 }
 
+/// Checks a path that begins with a domain.
+pub(super) fn prefixed(text: &str, at: &str, out: &mut Vec<FieldError>) {
+    if text.is_empty() {
+        out.push(FieldError::required(at, ""));
+        return;
+    }
+    let Some((host, path)) = text.split_once('/').filter(|(host, path)| !host.is_empty() && !path.is_empty()) else {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        out.push(FieldError::invalid_text(at, text, detail));
+        return;
+    };
+    out.extend(names::subdomain(host).into_iter().map(|error| FieldError::invalid_text(at, host, error)));
+    let known = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    if !path.chars().all(known) {
+        let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        out.push(FieldError::invalid_text(at, path, detail));
+    }
+}
+
 /// Refuses a change of a field.
-fn fixed(object: &Value, old: Option<&Value>, field: &str, out: &mut Vec<FieldError>) {
+pub(super) fn fixed(object: &Value, old: Option<&Value>, field: &str, out: &mut Vec<FieldError>) {
     if let Some(old) = old
         && !json::same(&old[field], &object[field])
     {
@@ -80,11 +103,7 @@ fn budget(object: &Value, out: &mut Vec<FieldError>) {
     let spec = &object["spec"];
     let at = |key: &str| spec.get(key).filter(|value| !value.is_null());
     if at("minAvailable").is_some() && at("maxUnavailable").is_some() {
-        let shown = json!({
-            "MinAvailable": spec["minAvailable"], "Selector": spec["selector"],
-            "MaxUnavailable": spec["maxUnavailable"],
-            "UnhealthyPodEvictionPolicy": spec["unhealthyPodEvictionPolicy"],
-        });
+        let shown = internal::of("PodDisruptionBudgetSpec", spec);
         out.push(FieldError::invalid("spec", &shown, "minAvailable and maxUnavailable cannot be both set"));
     }
     for key in ["minAvailable", "maxUnavailable"] {
@@ -100,120 +119,12 @@ fn budget(object: &Value, out: &mut Vec<FieldError>) {
     out.extend(at("selector").map(|found| labels::selector(found, "spec.selector")).unwrap_or_default());
 }
 
-/// Checks whom a policy of the network is about.
-fn network_policy(object: &Value, out: &mut Vec<FieldError>) {
-    let known = ["Ingress", "Egress"];
-    for (index, kind) in json::list(object, &["spec", "policyTypes"]).iter().enumerate() {
-        if !known.iter().any(|known| kind == known) {
-            out.push(FieldError::not_supported(format!("spec.policyTypes[{index}]"), kind, &known));
-        }
-    }
-    for (direction, whom) in [("ingress", "from"), ("egress", "to")] {
-        for (index, rule) in json::list(object, &["spec", direction]).iter().enumerate() {
-            for (place, peer) in json::list(rule, &[whom]).iter().enumerate() {
-                self::peer(peer, &format!("spec.{direction}[{index}].{whom}[{place}]"), out);
-            }
-        }
-    }
-}
-
-fn peer(peer: &Value, at: &str, out: &mut Vec<FieldError>) {
-    if peer.as_object().is_none_or(serde_json::Map::is_empty) {
-        out.push(FieldError::required(at, "must specify a peer"));
-    }
-    let Some(block) = peer.get("ipBlock") else { return };
-    let range = json::text(block, &["cidr"]);
-    if crate::schema::formats::check("cidr", range) != Some(true) {
-        let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-        out.push(FieldError::invalid_text(format!("{at}.ipBlock.cidr"), range, detail));
-    }
-}
-
 /// Checks counts that a budget's status tells.
 pub(super) fn budget_status(object: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
     let keys = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
     super::workloads::not_negative(object, &["status"], &keys, &mut out);
     out
-}
-
-fn ingress(object: &Value, out: &mut Vec<FieldError>) {
-    let rules = json::list(object, &["spec", "rules"]);
-    let default = json::at(object, &["spec", "defaultBackend"]);
-    if rules.is_empty() && default.is_none() {
-        let detail = "either `defaultBackend` or `rules` must be specified";
-        out.push(FieldError::invalid("spec", &Value::Null, detail));
-    }
-    if let Some(default) = default {
-        backend(default, "spec.defaultBackend", out);
-    }
-    for (index, hosts) in json::list(object, &["spec", "tls"]).iter().enumerate() {
-        for (place, host) in json::list(hosts, &["hosts"]).iter().filter_map(Value::as_str).enumerate() {
-            host_name(host, format!("spec.tls[{index}].hosts[{place}]"), out);
-        }
-    }
-    let class = json::text(object, &["spec", "ingressClassName"]);
-    if !class.is_empty() {
-        let errors = names::subdomain(class).into_iter();
-        out.extend(errors.map(|error| FieldError::invalid_text("spec.ingressClassName", class, error)));
-    }
-    for (index, rule) in rules.iter().enumerate() {
-        let host = json::text(rule, &["host"]);
-        if host.parse::<std::net::IpAddr>().is_ok() {
-            let detail = "must be a DNS name, not an IP address";
-            out.push(FieldError::invalid_text(format!("spec.rules[{index}].host"), host, detail));
-        } else if !host.is_empty() {
-            host_name(host, format!("spec.rules[{index}].host"), out);
-        }
-        for (place, path) in json::list(rule, &["http", "paths"]).iter().enumerate() {
-            let at = format!("spec.rules[{index}].http.paths[{place}]");
-            let text = json::text(path, &["path"]);
-            match json::text(path, &["pathType"]) {
-                "" => {
-                    out.push(FieldError::required(format!("{at}.pathType"), "pathType must be specified"));
-                    continue;
-                }
-                "Exact" | "Prefix" if !text.starts_with('/') => {
-                    out.push(FieldError::invalid_text(format!("{at}.path"), text, "must be an absolute path"));
-                }
-                "Exact" | "Prefix" | "ImplementationSpecific" => {}
-                other => {
-                    let known = ["Exact", "ImplementationSpecific", "Prefix"];
-                    out.push(FieldError::not_supported(format!("{at}.pathType"), &Value::from(other), &known));
-                }
-            }
-            backend(&path["backend"], &format!("{at}.backend"), out);
-        }
-    }
-}
-
-/// Checks a name of a host, which may stand for all names below another.
-fn host_name(host: &str, at: String, out: &mut Vec<FieldError>) {
-    let errors = names::subdomain(host.strip_prefix("*.").unwrap_or(host)).into_iter();
-    out.extend(errors.map(|error| FieldError::invalid_text(at.clone(), host, error)));
-}
-
-fn backend(backend: &Value, at: &str, out: &mut Vec<FieldError>) {
-    let set = |key: &str| backend.get(key).is_some_and(|value| !value.is_null());
-    match (set("resource"), set("service")) {
-        (true, true) => out.push(FieldError::invalid_text(at, "", "cannot set both resource and service backends")),
-        (true, false) => {}
-        (false, false) => out.push(FieldError::invalid_text(at, "", "resource or service backend is required")),
-        (false, true) => {
-            let name = json::text(backend, &["service", "name"]);
-            if name.is_empty() {
-                out.push(FieldError::required(format!("{at}.service.name"), ""));
-            }
-            let port = json::text(backend, &["service", "port", "name"]);
-            let number = json::at(backend, &["service", "port", "number"]).and_then(Value::as_i64).unwrap_or(0);
-            match (port.is_empty(), number) {
-                (true, 0) => out.push(FieldError::required(at, "port name or number is required")),
-                (true, number) => numbers::port(number, format!("{at}.service.port.number"), out),
-                (false, 0) => numbers::port_name(port, &format!("{at}.service.port.name"), out),
-                (false, _) => out.push(FieldError::invalid_text(at, "", "cannot set both port name & port number")),
-            }
-        }
-    }
 }
 
 fn lease(object: &Value, out: &mut Vec<FieldError>) {
@@ -227,28 +138,6 @@ fn lease(object: &Value, out: &mut Vec<FieldError>) {
     }
 }
 
-fn storage_class(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
-    let provisioner = json::text(object, &["provisioner"]).to_lowercase();
-    if provisioner.is_empty() {
-        out.push(FieldError::required("provisioner", ""));
-    } else {
-        let errors = names::qualified(&provisioner).into_iter();
-        out.extend(errors.map(|error| FieldError::invalid_text("provisioner", &provisioner, error)));
-    }
-    for (key, known) in
-        [("reclaimPolicy", ["Delete", "Retain"]), ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"])]
-    {
-        let word = json::text(object, &[key]);
-        if !word.is_empty() && !known.contains(&word) {
-            out.push(FieldError::not_supported(key, &Value::from(word), &known));
-        }
-    }
-    let Some(old) = old else { return };
-    for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-        fixed(object, Some(old), key, out);
-    }
-}
-
 /// Checks a request for a certificate.
 fn request(object: &Value, out: &mut Vec<FieldError>) {
     use base64::Engine as _;
@@ -256,12 +145,81 @@ fn request(object: &Value, out: &mut Vec<FieldError>) {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
     if !String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE REQUEST-----") {
         let detail = "PEM block type must be CERTIFICATE REQUEST";
-        out.push(FieldError::invalid("spec.request", &Value::from(text), detail));
+        let shown = if text.is_empty() { Value::Null } else { Value::from(text) };
+        out.push(FieldError::invalid("spec.request", &shown, detail));
     }
+    usages(object, out);
     let signer = json::text(object, &["spec", "signerName"]);
     if !signer.split_once('/').is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty()) {
         let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
         out.push(FieldError::invalid_text("spec.signerName", signer, detail));
+    }
+}
+
+/// Checks where a group and version of the API are served.
+fn service_of_api(object: &Value, out: &mut Vec<FieldError>) {
+    let text = |key: &str| json::text(object, &["spec", key]);
+    let (name, wanted) = (crate::meta::name(object), format!("{}.{}", text("version"), text("group")));
+    if name != wanted {
+        let detail = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
+        out.push(FieldError::invalid_text("metadata.name", name, detail));
+    }
+    for (key, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
+        let number = json::at(object, &["spec", key]).and_then(Value::as_i64).unwrap_or(0);
+        if !(1..=most).contains(&number) {
+            let detail = format!("must be positive and less than {most}");
+            out.push(FieldError::invalid(format!("spec.{key}"), &number.into(), detail));
+        }
+    }
+}
+
+/// What a certificate may be for.
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+/// Seconds for which a certificate is asked at least.
+const CERTIFICATE_SECONDS_MIN: i64 = 600;
+
+fn usages(object: &Value, out: &mut Vec<FieldError>) {
+    let usages = json::list(object, &["spec", "usages"]);
+    if usages.is_empty() {
+        out.push(FieldError::required("spec.usages", ""));
+    }
+    for (index, usage) in usages.iter().enumerate() {
+        let at = format!("spec.usages[{index}]");
+        if !USAGES.iter().any(|known| usage == known) {
+            out.push(FieldError::not_supported(at.clone(), usage, &USAGES));
+        }
+        if usages[..index].contains(usage) {
+            out.push(FieldError::duplicate(at, usage));
+        }
+    }
+    let seconds = json::at(object, &["spec", "expirationSeconds"]);
+    if let Some(seconds) = seconds.filter(|seconds| seconds.as_i64() < Some(CERTIFICATE_SECONDS_MIN)) {
+        let detail = "may not specify a duration less than 600 seconds (10 minutes)";
+        out.push(FieldError::invalid("spec.expirationSeconds", seconds, detail));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pods and the templates of pods.
 
-mod contents;
+mod changes;
+pub(super) mod contents;
 pub(super) mod host;
 mod placement;
 pub(super) mod status;
@@ -12,10 +13,7 @@ use crate::field::FieldError;
 use crate::json;
 use crate::names;
 
-const UPDATE_RULE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
-                           `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only \
-                           additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set \
-                           to 1 if it was previously negative)";
+pub(super) use changes::ephemeral;
 
 pub(super) fn pod(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     match old {
@@ -28,7 +26,7 @@ pub(super) fn pod(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             }
             out
         }
-        Some(old) => changed(old, object),
+        Some(old) => changes::check(old, object),
     }
 }
 
@@ -115,6 +113,16 @@ fn tolerations(spec: &Value, path: &str, out: &mut Vec<FieldError>) {
     }
 }
 
+fn image(container: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let image = json::text(container, &["image"]);
+    if image.is_empty() {
+        out.push(FieldError::required(format!("{at}.image"), ""));
+    } else if image.trim() != image {
+        let detail = "must not have leading or trailing whitespace";
+        out.push(FieldError::invalid_text(format!("{at}.image"), image, detail));
+    }
+}
+
 fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut Vec<FieldError>) {
     let name = json::text(container, &["name"]);
     if name.is_empty() {
@@ -128,13 +136,7 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
         }
         seen.push(name.to_owned());
     }
-    let image = json::text(container, &["image"]);
-    if image.is_empty() {
-        out.push(FieldError::required(format!("{at}.image"), ""));
-    } else if image.trim() != image {
-        let detail = "must not have leading or trailing whitespace";
-        out.push(FieldError::invalid_text(format!("{at}.image"), image, detail));
-    }
+    image(container, at, out);
     for (index, port) in json::list(container, &["ports"]).iter().enumerate() {
         let at = format!("{at}.ports[{index}]");
         match port["containerPort"].as_i64().unwrap_or(0) {
@@ -189,6 +191,14 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
             probe_numbers(key, probe, &format!("{at}.{key}"), out);
         }
     }
+    let policy = json::text(container, &["terminationMessagePolicy"]);
+    let policies = ["File", "FallbackToLogsOnError"];
+    if policy.is_empty() {
+        out.push(FieldError::required(format!("{at}.terminationMessagePolicy"), ""));
+    } else if !policies.contains(&policy) {
+        let at = format!("{at}.terminationMessagePolicy");
+        out.push(FieldError::not_supported(at, &Value::from(policy), &policies));
+    }
     let policy = json::text(container, &["imagePullPolicy"]);
     let policies = ["Always", "IfNotPresent", "Never"];
     if !policies.contains(&policy) {
@@ -224,6 +234,9 @@ fn sources(variable: &Value, at: &str, out: &mut Vec<FieldError>) {
             out.push(FieldError::required(format!("{at}.{kind}.key"), ""));
         }
     }
+    if let Some(reference) = from.get("resourceFieldRef").filter(|reference| reference.is_object()) {
+        contents::amount(reference, &format!("{at}.resourceFieldRef"), out);
+    }
     if let Some(reference) = from.get("fieldRef").filter(|reference| reference.is_object()) {
         let path = json::text(reference, &["fieldPath"]);
         let at = format!("{at}.fieldRef.fieldPath");
@@ -231,8 +244,6 @@ fn sources(variable: &Value, at: &str, out: &mut Vec<FieldError>) {
         if path.is_empty() {
             out.push(FieldError::required(at, ""));
         } else if !subscript && !PATHS.contains(&path) && path != "status.podIPs" {
-            let converted = path.starts_with("metadata.") || path.starts_with("spec.") || path.starts_with("status.");
-            let _ = converted;
             out.push(FieldError::invalid_text(
                 at,
                 path,
@@ -338,9 +349,7 @@ fn source(volume: &Value, at: &str, out: &mut Vec<FieldError>) {
     let detail = "may not specify more than 1 volume type";
     out.extend(sources.map(|key| FieldError::forbidden(format!("{at}.{key}"), detail)));
     contents::volume(volume, at, out);
-    for (kind, key) in
-        [("hostPath", "path"), ("secret", "secretName"), ("configMap", "name"), ("persistentVolumeClaim", "claimName")]
-    {
+    for (kind, key) in [("secret", "secretName"), ("configMap", "name"), ("persistentVolumeClaim", "claimName")] {
         let Some(own) = volume.get(kind).filter(|own| own.is_object()) else { continue };
         if json::text(own, &[key]).is_empty() {
             out.push(FieldError::required(format!("{at}.{kind}.{key}"), ""));
@@ -371,62 +380,4 @@ fn mounts(spec: &Value, container: &Value, at: &str, out: &mut Vec<FieldError>) 
         }
         contents::below(json::text(mount, &["subPath"]), &format!("{at}.volumeMounts.subPath"), out);
     }
-}
-
-/// A deadline only comes closer.
-fn deadline(old: &Value, new: &Value, out: &mut Vec<FieldError>) {
-    let at = |pod: &Value| json::at(pod, &["spec", "activeDeadlineSeconds"]).and_then(Value::as_i64);
-    let field = "spec.activeDeadlineSeconds";
-    match (at(old), at(new)) {
-        (Some(_), None) => {
-            let detail = "must not update from a positive integer to nil value";
-            out.push(FieldError::invalid(field, &Value::Null, detail));
-        }
-        (Some(was), Some(is)) if is > was => {
-            let detail = "must be less than or equal to previous value";
-            out.push(FieldError::invalid(field, &Value::from(is), detail));
-        }
-        _ => {}
-    }
-}
-
-fn changed(old: &Value, new: &Value) -> Vec<FieldError> {
-    let strip = |pod: &Value| {
-        let mut spec = pod.get("spec").cloned().unwrap_or_default();
-        for key in ["containers", "initContainers"] {
-            if let Some(Value::Array(containers)) = spec.get_mut(key) {
-                for container in containers.iter_mut().filter_map(Value::as_object_mut) {
-                    container.shift_remove("image");
-                }
-            }
-        }
-        for key in
-            ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName", "schedulingGates"]
-        {
-            json::remove(&mut spec, &[key]);
-        }
-        spec
-    };
-    let mut out = Vec::new();
-    deadline(old, new, &mut out);
-    let tolerations = |pod: &Value| {
-        let mut list = json::list(pod, &["spec", "tolerations"]).to_vec();
-        for toleration in list.iter_mut().filter_map(Value::as_object_mut) {
-            toleration.shift_remove("tolerationSeconds");
-        }
-        list
-    };
-    let known = tolerations(new);
-    if tolerations(old).iter().any(|toleration| !known.contains(toleration)) {
-        let detail = "existing toleration can not be modified except its tolerationSeconds";
-        out.push(FieldError::forbidden("spec.tolerations", detail));
-    }
-    if !json::same(&strip(old), &strip(new)) {
-        out.push(FieldError::forbidden("spec", UPDATE_RULE));
-    }
-    let node = |pod: &Value| json::text(pod, &["spec", "nodeName"]).to_owned();
-    if out.is_empty() && node(old) != node(new) {
-        out.push(FieldError::forbidden("spec", UPDATE_RULE));
-    }
-    out
 }

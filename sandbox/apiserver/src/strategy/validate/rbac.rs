@@ -21,6 +21,14 @@ fn rules(resource: &Resource, object: &Value) -> Vec<FieldError> {
         let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
         out.push(FieldError::required("aggregationRule.clusterRoleSelectors", detail));
     }
+    for (index, selector) in json::list(object, &["aggregationRule", "clusterRoleSelectors"]).iter().enumerate() {
+        let at = format!("aggregationRule.clusterRoleSelectors[{index}]");
+        let wrong = super::labels::selector(selector, &at);
+        if !wrong.is_empty() {
+            out.extend(wrong);
+            out.push(FieldError::invalid(at, &Value::Null, "invalid label selector."));
+        }
+    }
     for (index, rule) in json::list(object, &["rules"]).iter().enumerate() {
         let at = format!("rules[{index}]");
         if json::list(rule, &["verbs"]).is_empty() {

@@ -1,45 +1,10 @@
-//! How much there may be: autoscalers, limits, quotas.
+//! How much there may be: limits, quotas.
 
 use serde_json::{Map, Value};
 
 use crate::field::FieldError;
 use crate::json;
-use crate::names;
 use crate::quantity;
-
-/// Checks an autoscaler.
-pub(super) fn autoscaler(object: &Value, out: &mut Vec<FieldError>) {
-    let number = |key: &str| json::at(object, &["spec", key]).and_then(Value::as_i64);
-    let (least, most) = (number("minReplicas"), number("maxReplicas").unwrap_or(0));
-    if let Some(least) = least.filter(|least| *least < 1) {
-        out.push(FieldError::invalid("spec.minReplicas", &least.into(), "must be greater than or equal to 1"));
-    }
-    if most == 0 {
-        out.push(FieldError::required("spec.maxReplicas", "must be set and greater than 0"));
-    } else if most < 1 {
-        out.push(FieldError::invalid("spec.maxReplicas", &most.into(), "must be greater than 0"));
-    }
-    if least.is_some_and(|least| most < least) {
-        let detail = "must be greater than or equal to `minReplicas`";
-        out.push(FieldError::invalid("spec.maxReplicas", &most.into(), detail));
-    }
-    let target = |key: &str| json::text(object, &["spec", "scaleTargetRef", key]);
-    for key in ["kind", "name"] {
-        let text = target(key);
-        let field = format!("spec.scaleTargetRef.{key}");
-        if text.is_empty() {
-            out.push(FieldError::required(field.clone(), ""));
-        }
-        let errors = names::path_segment(text).into_iter();
-        out.extend(errors.map(|error| FieldError::invalid_text(field.clone(), text, error)));
-    }
-    if !target("apiVersion").contains('/')
-        && (target("apiVersion").is_empty() || target("kind") != "ReplicationController")
-    {
-        let detail = "apiVersion must specify API group";
-        out.push(FieldError::invalid_text("spec.scaleTargetRef.apiVersion", target("apiVersion"), detail));
-    }
-}
 
 fn amounts<'a>(item: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a str)> {
     let map = item.get(key).and_then(Value::as_object);
@@ -48,9 +13,24 @@ fn amounts<'a>(item: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, 
 
 /// Checks that limits do not contradict each other.
 pub(super) fn limits(object: &Value, out: &mut Vec<FieldError>) {
-    for (index, item) in json::list(object, &["spec", "limits"]).iter().enumerate() {
+    let items = json::list(object, &["spec", "limits"]);
+    for (index, item) in items.iter().enumerate() {
         let at = format!("spec.limits[{index}]");
         let kind = json::text(item, &["type"]);
+        if items[..index].iter().any(|other| other["type"] == item["type"]) {
+            out.push(FieldError::duplicate(format!("{at}.type"), &item["type"]));
+        }
+        if kind == "Pod" {
+            let set = |key: &&str| item.get(*key).and_then(Value::as_object).is_some_and(|map| !map.is_empty());
+            let detail = "may not be specified when `type` is 'Pod'";
+            let wrong = ["default", "defaultRequest"].into_iter().filter(set);
+            out.extend(wrong.map(|key| FieldError::forbidden(format!("{at}.{key}"), detail)));
+        }
+        let sized = ["min", "max"].iter().any(|key| json::at(item, &[key, "storage"]).is_some());
+        if kind == "PersistentVolumeClaim" && !sized {
+            let detail = "either minimum or maximum storage value is required, but neither was provided";
+            out.push(FieldError::required(format!("{at}.limits"), detail));
+        }
         if !matches!(kind, "Container" | "Pod" | "PersistentVolumeClaim") && !kind.contains('/') {
             let detail = "must be a standard limit type or fully qualified";
             out.push(FieldError::invalid_text(format!("{at}.type"), kind, detail));
@@ -135,7 +115,45 @@ pub(super) fn quota(object: &Value, out: &mut Vec<FieldError>) {
         }
     }
     let scopes = json::list(object, &["spec", "scopes"]);
+    let has = |scope: &str| scopes.iter().any(|known| known == scope);
+    if (has("BestEffort") && has("NotBestEffort")) || (has("Terminating") && has("NotTerminating")) {
+        out.push(FieldError::invalid("spec.scopes", &Value::Array(scopes.to_vec()), "conflicting scopes"));
+    }
+    let counted = |scope: &&Value| {
+        let best = **scope == "BestEffort";
+        let fits = |name: &String| name == "pods" || (!best && !COUNTED.contains(&name.as_str()));
+        amounts(&object["spec"], "hard").all(|(name, _)| fits(name))
+    };
+    for _ in scopes.iter().filter(|scope| SCOPES.iter().any(|known| *scope == known)).filter(|scope| !counted(scope)) {
+        let detail = "unsupported scope applied to resource";
+        out.push(FieldError::invalid("spec.scopes", &Value::Array(scopes.to_vec()), detail));
+    }
+    let at = "spec.scopeSelector.matchExpressions";
+    for expression in json::list(object, &["spec", "scopeSelector", "matchExpressions"]) {
+        scope(expression, at, out);
+    }
     if scopes.iter().any(|scope| !SCOPES.iter().any(|known| scope == known)) {
         out.push(FieldError::invalid("spec.scopes", &Value::Array(scopes.to_vec()), "unsupported scope"));
+    }
+}
+
+/// Checks what selects the objects that a quota is about.
+fn scope(expression: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let (name, operator) = (json::text(expression, &["scopeName"]), json::text(expression, &["operator"]));
+    let values = json::list(expression, &["values"]);
+    if !SCOPES.contains(&name) {
+        out.push(FieldError::invalid_text(format!("{at}.scopeName"), name, "unsupported scope"));
+    }
+    match operator {
+        "In" | "NotIn" if values.is_empty() => {
+            let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+            out.push(FieldError::required(format!("{at}.values"), detail));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector";
+            out.push(FieldError::invalid(format!("{at}.values"), &Value::Array(values.to_vec()), detail));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => out.push(FieldError::invalid_text(format!("{at}.operator"), other, "not a valid selector operator")),
     }
 }

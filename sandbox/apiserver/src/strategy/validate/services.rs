@@ -33,6 +33,17 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let known = ["ClientIP", "None"];
         out.push(FieldError::not_supported("spec.sessionAffinity", &Value::from(affinity), &known));
     }
+    let timeout = json::at(object, &["spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds"]);
+    if let Some(timeout) = timeout.filter(|timeout| !(1..=86_400).contains(&timeout.as_i64().unwrap_or(0))) {
+        let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+        out.push(FieldError::invalid(field, timeout, "must be greater than 0 and less than 86400"));
+    }
+    for (index, family) in json::list(object, &["spec", "ipFamilies"]).iter().enumerate() {
+        let known = ["IPv4", "IPv6"];
+        if !known.iter().any(|known| family == known) {
+            out.push(FieldError::not_supported(format!("spec.ipFamilies[{index}]"), family, &known));
+        }
+    }
     let ip = json::text(object, &["spec", "clusterIP"]);
     if !matches!(ip, "" | "None") && ip.parse::<std::net::IpAddr>().is_err() {
         let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -111,11 +122,35 @@ fn traffic(object: &Value, kind: &str, out: &mut Vec<FieldError>) {
             }
         }
     }
+    balancer(object, kind, out);
     let headless = json::text(object, &["spec", "clusterIP"]) == "None";
     let policy = json::text(object, &["spec", "ipFamilyPolicy"]);
     if policy == "RequireDualStack" && !headless {
         let detail = "this cluster is not configured for dual-stack services";
         out.push(FieldError::invalid_text("spec.ipFamilyPolicy", policy, detail));
+    }
+}
+
+/// Checks what only a balanced service may have.
+fn balancer(object: &Value, kind: &str, out: &mut Vec<FieldError>) {
+    for (index, range) in json::list(object, &["spec", "loadBalancerSourceRanges"]).iter().enumerate() {
+        let text = range.as_str().unwrap_or_default();
+        if crate::schema::formats::check("cidr", text.trim()) != Some(true) {
+            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            out.push(FieldError::invalid_text(format!("spec.LoadBalancerSourceRanges[{index}]"), text, detail));
+        }
+    }
+    if kind == "LoadBalancer" {
+        return;
+    }
+    let detail = "may only be used when `type` is 'LoadBalancer'";
+    if !json::list(object, &["spec", "loadBalancerSourceRanges"]).is_empty() {
+        out.push(FieldError::forbidden("spec.LoadBalancerSourceRanges", detail));
+    }
+    for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+        if json::at(object, &["spec", key]).is_some_and(|value| !value.is_null()) {
+            out.push(FieldError::forbidden(format!("spec.{key}"), detail));
+        }
     }
 }
 

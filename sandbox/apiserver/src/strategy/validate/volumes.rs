@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::field::FieldError;
+use crate::field::{FieldError, internal};
 use crate::json;
 use crate::names;
 use crate::quantity;
@@ -58,17 +58,25 @@ pub(super) fn volume(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErr
         let known = ["Delete", "Recycle", "Retain"];
         out.push(FieldError::not_supported("spec.persistentVolumeReclaimPolicy", &Value::from(policy), &known));
     }
-    if old.is_some_and(|old| source(old) != source(object)) {
-        let detail = "spec.persistentvolumesource is immutable after creation";
+    if let Some(old) = old
+        && source(old) != source(object)
+    {
+        let spec = |object: &Value| object.get("spec").cloned().unwrap_or_default();
+        let told = internal::changes("PersistentVolumeSource", &spec(old), &spec(object));
+        let detail = format!("spec.persistentvolumesource is immutable after creation\n{told}");
         out.push(FieldError::forbidden("spec.persistentvolumesource", detail));
     }
+    fixed_mode(object, old, out);
     let capacity = json::at(object, &["spec", "capacity"]).and_then(Value::as_object);
     if capacity.is_none_or(serde_json::Map::is_empty) {
         out.push(FieldError::required("spec.capacity", ""));
         out.push(FieldError::not_supported("spec.capacity", &Value::Null, &["storage"]));
     } else if capacity.is_some_and(|capacity| capacity.len() > 1 || !capacity.contains_key("storage")) {
-        let shown = json::at(object, &["spec", "capacity"]).cloned().unwrap_or_default();
+        let shown = json::at(object, &["spec", "capacity"]).map(json::sorted).unwrap_or_default();
         out.push(FieldError::not_supported("spec.capacity", &shown, &["storage"]));
+    }
+    if let Some(host) = json::at(object, &["spec", "hostPath"]).filter(|host| host.is_object()) {
+        super::pods::contents::host_path(host, "spec.hostPath", out);
     }
     let mut sources = source(object).into_iter().map(|(key, _)| key);
     if sources.next().is_none() {
@@ -100,30 +108,41 @@ pub(super) fn claim(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErro
     }
     let Some(old) = old else { return };
     let bound = json::text(old, &["status", "phase"]) == "Bound";
+    let spec = |object: &Value| object.get("spec").cloned().unwrap_or_default();
+    let (mut was, mut is) = (spec(old), spec(object));
+    if json::text(&was, &["volumeName"]).is_empty() {
+        json::carry(&is, &mut was, &["volumeName"]);
+    }
+    if was.get("storageClassName").is_none() {
+        json::carry(&was, &mut is, &["storageClassName"]);
+    }
+    if bound {
+        json::carry(&was, &mut is, &["resources", "requests", "storage"]);
+        json::carry(&was, &mut is, &["volumeAttributesClassName"]);
+    }
+    if !json::same(&was, &is) {
+        let told = internal::changes("PersistentVolumeClaimSpec", &was, &is);
+        let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for \
+                      bound claims";
+        out.push(FieldError::forbidden("spec", format!("{detail}\n{told}")));
+    }
+    let capacity = json::at(old, &["status", "capacity", "storage"]).and_then(Value::as_str);
+    let least = capacity.and_then(quantity::nanos).unwrap_or(0);
     if let (Some((_, was)), Some((_, is))) = (size(old), size(object))
-        && bound
         && is < was
+        && is <= least
     {
         let detail = "field can not be less than status.capacity";
         out.push(FieldError::forbidden("spec.resources.requests.storage", detail));
     }
-    let strip = |object: &Value| {
-        let mut spec = object.get("spec").cloned().unwrap_or_default();
-        if bound {
-            json::remove(&mut spec, &["resources", "requests"]);
-        }
-        if json::at(old, &["spec", "storageClassName"]).is_none() {
-            json::remove(&mut spec, &["storageClassName"]);
-        }
-        json::remove(&mut spec, &["volumeAttributesClassName"]);
-        if json::text(old, &["spec", "volumeName"]).is_empty() {
-            json::remove(&mut spec, &["volumeName"]);
-        }
-        spec
-    };
-    if !json::same(&strip(old), &strip(object)) {
-        let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for \
-                      bound claims";
-        out.push(FieldError::forbidden("spec", detail));
+    fixed_mode(object, Some(old), out);
+}
+
+/// A volume stays what it is, files or blocks.
+fn fixed_mode(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    if let Some(old) = old
+        && old["spec"]["volumeMode"] != object["spec"]["volumeMode"]
+    {
+        out.push(FieldError::invalid("volumeMode", &object["spec"]["volumeMode"], "field is immutable"));
     }
 }

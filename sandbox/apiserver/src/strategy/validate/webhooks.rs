@@ -2,6 +2,7 @@
 
 mod expressions;
 mod matching;
+mod mutations;
 mod policies;
 
 use serde_json::Value;
@@ -22,7 +23,9 @@ pub(super) fn check(resource: &Resource, object: &Value) -> Vec<FieldError> {
         "validatingwebhookconfigurations" => webhooks(object, false),
         "mutatingwebhookconfigurations" => webhooks(object, true),
         "validatingadmissionpolicies" => policies::policy(object),
-        "validatingadmissionpolicybindings" => policies::binding(object),
+        "validatingadmissionpolicybindings" => policies::binding(object, true),
+        "mutatingadmissionpolicies" => mutations::policy(object),
+        "mutatingadmissionpolicybindings" => policies::binding(object, false),
         _ => Vec::new(),
     }
 }

@@ -103,7 +103,6 @@ fn revision(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if let Some(value) = object.get("revision").filter(|value| value.as_i64().is_some_and(|count| count < 0)) {
         out.push(FieldError::invalid("revision", value, "must be greater than or equal to 0"));
     }
-    // Its number may grow: an old template that comes back is the newest revision again.
     if let Some(old) = old
         && !json::same(&old["data"], &object["data"])
     {
@@ -145,7 +144,7 @@ fn selector(resource: &Resource, object: &Value, path: &str, out: &mut Vec<Field
 fn immutable(resource: &Resource, object: &Value, old: &Value, out: &mut Vec<FieldError>) {
     let fields: &[&[&str]] = match resource.plural.as_str() {
         "deployments" | "daemonsets" | "replicasets" => &[&["spec", "selector"]],
-        "jobs" => &[&["spec", "selector"], &["spec", "completions"], &["spec", "template"]],
+        "jobs" => return jobs::changed(object, old, out),
         "statefulsets" => return stateful(object, old, out),
         _ => return,
     };

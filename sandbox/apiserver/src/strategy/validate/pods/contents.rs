@@ -54,6 +54,47 @@ pub(super) fn resource(name: &str, at: &str, out: &mut Vec<FieldError>) {
     }
 }
 
+/// Amounts of a container that a variable or a file may tell, beside those of large pages.
+const AMOUNTS: [&str; 6] = [
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+];
+
+/// Checks what names an amount of a container.
+pub(super) fn amount(reference: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let name = json::text(reference, &["resource"]);
+    let pages = name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-");
+    if name.is_empty() {
+        out.push(FieldError::required(format!("{at}.resource"), ""));
+    } else if !pages && !AMOUNTS.contains(&name) {
+        out.push(FieldError::not_supported(format!("{at}.resource"), &Value::from(name), &AMOUNTS));
+    }
+}
+
+/// What may be at the path of a host.
+const HOST_KINDS: [&str; 8] =
+    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+
+/// Checks a path of the host.
+pub(in crate::strategy::validate) fn host_path(host: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let path = json::text(host, &["path"]);
+    if path.is_empty() {
+        out.push(FieldError::required(format!("{at}.path"), ""));
+        return;
+    }
+    if path.split('/').any(|step| step == "..") {
+        out.push(FieldError::invalid_text(format!("{at}.path"), path, "must not contain '..'"));
+    }
+    let kind = json::text(host, &["type"]);
+    if !HOST_KINDS.contains(&kind) {
+        out.push(FieldError::not_supported(format!("{at}.type"), &Value::from(kind), &HOST_KINDS));
+    }
+}
+
 /// Checks a path below a volume's root.
 pub(super) fn below(path: &str, at: &str, out: &mut Vec<FieldError>) {
     if path.starts_with('/') {
@@ -81,6 +122,9 @@ pub(super) fn volume(volume: &Value, at: &str, out: &mut Vec<FieldError>) {
                 }
             }
         }
+    }
+    if let Some(host) = volume.get("hostPath").filter(|host| host.is_object()) {
+        host_path(host, &format!("{at}.hostPath"), out);
     }
     if let Some(nfs) = volume.get("nfs").filter(|nfs| nfs.is_object()) {
         if json::text(nfs, &["server"]).is_empty() {

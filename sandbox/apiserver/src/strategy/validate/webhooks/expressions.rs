@@ -42,7 +42,7 @@ impl Scope {
         if self.params {
             known.push("params");
         }
-        match cel::compile_request(text, &known, self.variables.as_ref()) {
+        match cel::compile_request(&crate::rules::written(text), &known, self.variables.as_ref()) {
             Err(why) => out.push(FieldError::invalid_text(at, text, format!("compilation failed: {why}"))),
             Ok(None) => {}
             Ok(Some(kind)) if kinds.is_empty() || kinds.contains(&kind) => {}

@@ -15,23 +15,7 @@ const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 pub(super) fn policy(object: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
     let spec = &object["spec"];
-    one_of(spec, "failurePolicy", &FAILURE_POLICIES, "spec", &mut out);
-    if let Some(kind) = spec.get("paramKind") {
-        param_kind(kind, &mut out);
-    }
-    match spec.get("matchConstraints") {
-        None => out.push(FieldError::required("spec.matchConstraints", "")),
-        Some(constraints) => {
-            matching::constraints(constraints, "spec.matchConstraints", &mut out);
-            if json::list(constraints, &["resourceRules"]).is_empty() {
-                out.push(FieldError::required("spec.matchConstraints.resourceRules", ""));
-            }
-        }
-    }
-    let params = spec.get("paramKind").is_some();
-    expressions::conditions(spec, "spec", &Scope { params, variables: None }, &mut out);
-    let mut scope = Scope::of_policy(params);
-    variables(spec, &mut scope, &mut out);
+    let scope = what(spec, &mut out);
     let validations = json::list(spec, &["validations"]);
     let annotations = json::list(spec, &["auditAnnotations"]);
     if validations.is_empty() && annotations.is_empty() {
@@ -44,6 +28,28 @@ pub(super) fn policy(object: &Value) -> Vec<FieldError> {
     }
     audit(annotations, meta::name(object), &scope, &mut out);
     out
+}
+
+/// Checks what all policies have: whom they are about, and what their expressions may name.
+pub(super) fn what(spec: &Value, out: &mut Vec<FieldError>) -> Scope {
+    one_of(spec, "failurePolicy", &FAILURE_POLICIES, "spec", out);
+    if let Some(kind) = spec.get("paramKind") {
+        param_kind(kind, out);
+    }
+    match spec.get("matchConstraints") {
+        None => out.push(FieldError::required("spec.matchConstraints", "")),
+        Some(constraints) => {
+            matching::constraints(constraints, "spec.matchConstraints", out);
+            if json::list(constraints, &["resourceRules"]).is_empty() {
+                out.push(FieldError::required("spec.matchConstraints.resourceRules", ""));
+            }
+        }
+    }
+    let params = spec.get("paramKind").is_some();
+    expressions::conditions(spec, "spec", &Scope { params, variables: None }, out);
+    let mut scope = Scope::of_policy(params);
+    variables(spec, &mut scope, out);
+    scope
 }
 
 fn param_kind(kind: &Value, out: &mut Vec<FieldError>) {
@@ -133,7 +139,8 @@ fn audit(annotations: &[Value], name: &str, scope: &Scope, out: &mut Vec<FieldEr
     }
 }
 
-pub(super) fn binding(object: &Value) -> Vec<FieldError> {
+/// Checks a binding; one of a policy that only checks says what is done about it.
+pub(super) fn binding(object: &Value, acts: bool) -> Vec<FieldError> {
     let mut out = Vec::new();
     let spec = &object["spec"];
     let policy = json::text(spec, &["policyName"]);
@@ -149,7 +156,9 @@ pub(super) fn binding(object: &Value) -> Vec<FieldError> {
     if let Some(resources) = spec.get("matchResources") {
         matching::constraints(resources, "spec.matchResources", &mut out);
     }
-    actions(spec, &mut out);
+    if acts {
+        actions(spec, &mut out);
+    }
     out
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::not_negative;
-use crate::field::FieldError;
+use crate::field::{FieldError, internal};
 use crate::json;
 use crate::kinds::Resource;
 
@@ -44,17 +44,10 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
     if mode != "Indexed"
         && let Some(policy) = spec.get("successPolicy").filter(|policy| policy.is_object())
     {
-        let rules: Vec<Value> = json::list(policy, &["rules"])
-            .iter()
-            .map(|rule| {
-                serde_json::json!({
-                    "SucceededIndexes": rule["succeededIndexes"], "SucceededCount": rule["succeededCount"],
-                })
-            })
-            .collect();
-        let shown = serde_json::json!({"Rules": rules});
+        let shown = internal::of("SuccessPolicy", policy);
         out.push(FieldError::invalid(format!("{at}.successPolicy"), &shown, "requires indexed completion mode"));
     }
+    failures(spec, &format!("{at}.podFailurePolicy.rules"), out);
     let by = json::text(spec, &["managedBy"]);
     if !by.is_empty() && !by.contains('/') {
         let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
@@ -63,6 +56,67 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
     restarts(json::text(spec, &["template", "spec", "restartPolicy"]), template, out);
     if cron {
         schedule(object, out);
+    }
+}
+
+/// Checks what a job does about pods that fail.
+fn failures(spec: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let known = ["Count", "FailIndex", "FailJob", "Ignore"];
+    for (index, rule) in json::list(spec, &["podFailurePolicy", "rules"]).iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        let action = json::text(rule, &["action"]);
+        if action.is_empty() {
+            let detail = r#"valid values: ["Count" "FailIndex" "FailJob" "Ignore"]"#;
+            out.push(FieldError::required(format!("{at}.action"), detail));
+        } else if !known.contains(&action) {
+            out.push(FieldError::not_supported(format!("{at}.action"), &Value::from(action), &known));
+        }
+        let codes = rule.get("onExitCodes").filter(|codes| codes.is_object());
+        let conditions = json::list(rule, &["onPodConditions"]);
+        match (codes, conditions.is_empty()) {
+            (Some(_), false) => {
+                let detail = "specifying both OnExitCodes and OnPodConditions is not supported";
+                out.push(FieldError::invalid_bare(at.clone(), detail));
+            }
+            (None, true) => {
+                let detail = "specifying one of OnExitCodes and OnPodConditions is required";
+                out.push(FieldError::invalid_bare(at.clone(), detail));
+            }
+            _ => {}
+        }
+        if let Some(codes) = codes {
+            exit_codes(codes, &format!("{at}.onExitCodes"), out);
+        }
+        for (place, condition) in conditions.iter().enumerate() {
+            let status = json::text(condition, &["status"]);
+            let known = ["False", "True", "Unknown"];
+            if !known.contains(&status) {
+                let at = format!("{at}.onPodConditions[{place}].status");
+                out.push(FieldError::not_supported(at, &Value::from(status), &known));
+            }
+        }
+    }
+}
+
+fn exit_codes(codes: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let operator = json::text(codes, &["operator"]);
+    let known = ["In", "NotIn"];
+    if !known.contains(&operator) {
+        out.push(FieldError::not_supported(format!("{at}.operator"), &Value::from(operator), &known));
+    }
+    let values = json::list(codes, &["values"]);
+    if values.is_empty() {
+        let detail = "at least one value is required";
+        out.push(FieldError::invalid(format!("{at}.values"), &Value::Array(Vec::new()), detail));
+    }
+    for (index, value) in values.iter().enumerate() {
+        let at = format!("{at}.values[{index}]");
+        if operator == "In" && *value == 0 {
+            out.push(FieldError::invalid(at.clone(), value, "must not be 0 for the In operator"));
+        }
+        if values[..index].contains(value) {
+            out.push(FieldError::duplicate(at, value));
+        }
     }
 }
 
@@ -80,6 +134,47 @@ fn own_selector(object: &Value, spec: &Value, out: &mut Vec<FieldError>) {
         if wanted.into_iter().flatten().any(|(key, value)| labels.get(key) != Some(value)) {
             let detail = "`selector` does not match template `labels`";
             out.push(FieldError::invalid("spec.template.metadata.labels", labels, detail));
+        }
+    }
+}
+
+/// Checks that a job stays what it is.
+pub(super) fn changed(object: &Value, old: &Value, out: &mut Vec<FieldError>) {
+    let spec = |object: &Value| object.get("spec").cloned().unwrap_or_default();
+    let (was, is) = (spec(old), spec(object));
+    let indexed = json::text(&was, &["completionMode"]) == "Indexed";
+    // An indexed job may be scaled: as many run as there are to end.
+    let scaled = indexed && json::same(&is["completions"], &is["parallelism"]);
+    if !json::same(&was["completions"], &is["completions"]) && !scaled {
+        let detail =
+            if indexed { "can only be modified in tandem with spec.parallelism" } else { "field is immutable" };
+        out.push(FieldError::invalid("spec.completions", &is["completions"], detail));
+    }
+    let mut refuse = |key: &str, shown: &Value| {
+        out.push(FieldError::invalid(format!("spec.{key}"), shown, "field is immutable"));
+    };
+    if !json::same(&was["selector"], &is["selector"]) {
+        refuse("selector", &is["selector"]);
+    }
+    let mut template = was["template"].clone();
+    if was["suspend"] == true {
+        let movable: [&[&str]; 5] = [
+            &["metadata", "annotations"],
+            &["metadata", "labels"],
+            &["spec", "nodeSelector"],
+            &["spec", "tolerations"],
+            &["spec", "schedulingGates"],
+        ];
+        for path in movable {
+            json::carry(&is["template"], &mut template, path);
+        }
+    }
+    if !json::same(&template, &is["template"]) {
+        refuse("template", &internal::of("PodTemplateSpec", &is["template"]));
+    }
+    for key in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+        if !json::same(&was[key], &is[key]) {
+            refuse(key, &is[key]);
         }
     }
 }
@@ -152,11 +247,6 @@ fn schedule(object: &Value, out: &mut Vec<FieldError>) {
         let detail = format!("must be no more than {CRON_NAME_MAX} characters");
         out.push(FieldError::invalid_text("metadata.name", crate::meta::name(object), detail));
     }
-    let policy = json::text(object, &["spec", "concurrencyPolicy"]);
-    if !matches!(policy, "" | "Allow" | "Forbid" | "Replace") {
-        let known = ["Allow", "Forbid", "Replace"];
-        out.push(FieldError::not_supported("spec.concurrencyPolicy", &Value::from(policy), &known));
-    }
     let text = json::text(object, &["spec", "schedule"]);
     let fields: Vec<&str> = text.split_whitespace().collect();
     if text.is_empty() {
@@ -171,9 +261,17 @@ fn schedule(object: &Value, out: &mut Vec<FieldError>) {
         out.push(FieldError::invalid_text("spec.schedule", text, why));
     }
     let zone = json::text(object, &["spec", "timeZone"]);
+    if json::at(object, &["spec", "timeZone"]).is_some_and(|zone| *zone == "") {
+        out.push(FieldError::invalid_text("spec.timeZone", "", "timeZone must be nil or non-empty string"));
+    }
     // A system without a list of zones knows none of them, so it refuses none.
     let known = |zone: &str| jiff::tz::TimeZone::get(zone).is_ok();
     if !zone.is_empty() && !known(zone) && known("Etc/GMT") {
         out.push(FieldError::invalid_text("spec.timeZone", zone, format!("unknown time zone {zone}")));
+    }
+    let policy = json::text(object, &["spec", "concurrencyPolicy"]);
+    if !matches!(policy, "" | "Allow" | "Forbid" | "Replace") {
+        let known = ["Allow", "Forbid", "Replace"];
+        out.push(FieldError::not_supported("spec.concurrencyPolicy", &Value::from(policy), &known));
     }
 }

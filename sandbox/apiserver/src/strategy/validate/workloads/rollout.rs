@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::field::FieldError;
+use crate::field::{FieldError, internal};
 use crate::json;
 use crate::strategy::validate::numbers;
 
@@ -28,9 +28,9 @@ pub(super) fn deployment(object: &Value, out: &mut Vec<FieldError>) {
             }
             numbers::at_most_all(rolling.get("maxUnavailable"), &format!("{at}.maxUnavailable"), out);
         }
-        (other, _) => {
+        _ => {
             let known = ["Recreate", "RollingUpdate"];
-            let shown = serde_json::json!({"Type": other, "RollingUpdate": rolling});
+            let shown = internal::of("DeploymentStrategy", strategy);
             out.push(FieldError::not_supported("spec.strategy", &shown, &known));
         }
     }
@@ -66,9 +66,9 @@ pub(super) fn daemon_set(object: &Value, out: &mut Vec<FieldError>) {
                 _ => {}
             }
         }
-        other => {
+        _ => {
             let known = ["RollingUpdate", "OnDelete"];
-            let shown = serde_json::json!({"Type": other, "RollingUpdate": strategy.get("rollingUpdate")});
+            let shown = internal::of("DaemonSetUpdateStrategy", strategy);
             out.push(FieldError::not_supported("spec.updateStrategy", &shown, &known));
         }
     }
@@ -89,6 +89,7 @@ pub(super) fn stateful_set(object: &Value, out: &mut Vec<FieldError>) {
     match (json::text(strategy, &["type"]), rolling) {
         ("OnDelete", Some(rolling)) => {
             let detail = "only allowed for updateStrategy 'RollingUpdate'";
+            let rolling = &internal::of("RollingUpdateStatefulSetStrategy", rolling);
             out.push(FieldError::invalid(format!("{at}.rollingUpdate"), rolling, detail));
         }
         ("RollingUpdate", Some(rolling)) => {
@@ -103,8 +104,8 @@ pub(super) fn stateful_set(object: &Value, out: &mut Vec<FieldError>) {
             );
         }
         ("OnDelete" | "RollingUpdate", None) => {}
-        (kind, _) => {
-            let shown = serde_json::json!({"Type": kind, "RollingUpdate": rolling});
+        _ => {
+            let shown = internal::of("StatefulSetUpdateStrategy", strategy);
             out.push(FieldError::invalid(at, &shown, "must be 'RollingUpdate' or 'OnDelete'"));
         }
     }
