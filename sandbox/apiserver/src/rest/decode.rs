@@ -232,8 +232,8 @@ pub(crate) fn expect_kind(value: &mut Value, kind: &str, group: &str, version: &
     };
     let (sent, sent_version) = (text("kind", kind), text("apiVersion", &kinds::join(group, version)));
     let short = sent_version.rsplit('/').next().unwrap_or_default().to_owned();
-    if kinds::is_older(kind, group, &sent_version) {
-        let wanted = kinds::join(group, version);
+    let wanted = kinds::join(group, version);
+    if sent_version != wanted && kinds::is_older(kind, group, &sent_version) {
         let why =
             format!("the API version in the data ({sent_version}) does not match the expected API version ({wanted})");
         return Err(Status::bad_request(why));

@@ -329,6 +329,20 @@ fn shown(namespace: &str) -> Vec<Case> {
         ),
         case(
             "builtins",
+            "an autoscaler is taken in both of its versions",
+            ["v1", "v2"]
+                .map(|version| {
+                    let path = format!("/apis/autoscaling/{version}/namespaces/{namespace}/horizontalpodautoscalers");
+                    ask("POST", path, 201).send(&json!({
+                        "apiVersion": format!("autoscaling/{version}"), "kind": "HorizontalPodAutoscaler",
+                        "metadata": {"name": version}, "spec": {"maxReplicas": 3,
+                            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}},
+                    }))
+                })
+                .to_vec(),
+        ),
+        case(
+            "builtins",
             "claims of devices are served, with defaults and their state",
             vec![
                 ask("GET", "/apis/resource.k8s.io/v1", 200).at("/resources/2/name", "resourceclaims/status"),
