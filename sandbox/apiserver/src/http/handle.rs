@@ -172,9 +172,6 @@ impl Call<'_> {
         let binary = !resource.is_custom() && protobuf::write::has_form(&resource.api_version(), &resource.kind);
         let include = Include::parse(self.query.get("includeObject"));
         *accepted = accept::choose(self.header("accept"), include.clone().unwrap_or_default(), place, binary)?;
-        if accepted.shown.is_table() {
-            include?;
-        }
         if resource.is("", "Pod") && matches!(target.subresource.as_str(), "log" | "exec" | "attach" | "portforward") {
             let call = kubelets::PodCall {
                 namespace: target.namespace.clone(),
@@ -189,6 +186,8 @@ impl Call<'_> {
         }
         let bytes = read(body).await?;
         let answer = self.verb(&resource, target, user, &bytes, accepted).await;
+        // What a table should hold is looked at once there is something to show.
+        let answer = if accepted.shown.is_table() { answer.and_then(|shown| include.map(|_| shown)) } else { answer };
         let deprecated = match resource.plural.as_str() {
             "endpoints" if resource.group.is_empty() => {
                 Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned())

@@ -252,9 +252,13 @@ fn read_as_itself(object: &Value, why: String) -> String {
 
 /// Tells kinds that the real server has types for, whether or not it serves them.
 fn is_known(group: &str, version: &str, kind: &str) -> bool {
-    let options = ["List", "Status", "WatchEvent", "ListOptions", "GetOptions", "DeleteOptions", "CreateOptions"];
-    options.contains(&kind)
-        || matches!(kind, "UpdateOptions" | "PatchOptions")
+    /// What the core group has beside kinds that are kept.
+    const CORE: [&str; 6] = ["List", "Status", "APIVersions", "APIGroup", "APIGroupList", "APIResourceList"];
+    let everywhere = kind == "WatchEvent" || kind.ends_with("Options");
+    (matches!(group, "" | "meta.k8s.io") && version == "v1" && CORE.contains(&kind))
+        || (everywhere && kinds::builtins().iter().any(|known| known.group == group && known.version == version))
+        || (group == "autoscaling" && version == "v1" && kind == "Scale")
+        || kinds::is_older(kind, if group == "extensions" { "apps" } else { group }, &kinds::join(group, version))
         || kinds::builtins().iter().any(|known| {
             let list = kind.strip_suffix("List").is_some_and(|one| one == known.kind);
             known.group == group && known.version == version && (known.kind == kind || list)
@@ -280,7 +284,7 @@ fn foreign(value: &mut Value, kind: &str, group: &str, version: &str) -> std::re
         group => group.split('.').next().unwrap_or_default(),
     };
     let why = if known {
-        format!("converting (v1.{sent}) to ({internal}.{kind}): unknown conversion")
+        format!("converting ({short}.{sent}) to ({internal}.{kind}): unknown conversion")
     } else {
         let scheme = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30";
         format!("no kind {sent:?} is registered for version {sent_version:?} in scheme {scheme:?}")

@@ -102,8 +102,8 @@ pub(crate) async fn list(
     selection: &Selection,
     options: &ListOptions,
 ) -> Result<Listed> {
-    let asked = revision(&options.resource_version)?;
     let (at, objects, after) = if options.continue_at.is_empty() {
+        let asked = revision(&options.resource_version)?;
         // A page of a version is a page of exactly that version.
         let exact = options.exact || (options.limit > 0 && asked != 0 && !options.not_older);
         if exact {
@@ -124,7 +124,7 @@ pub(crate) async fn list(
             (now, objects, String::new())
         }
     } else {
-        continued(core, resource, selection, options, asked)?
+        continued(core, resource, selection, options)?
     };
     // Whoever takes whatever the server has gets all of it at once.
     let limit = if options.resource_version == "0" { 0 } else { options.limit };
@@ -136,11 +136,10 @@ fn continued(
     resource: &Resource,
     selection: &Selection,
     options: &ListOptions,
-    asked: u64,
 ) -> Result<(u64, Vec<Arc<Stored>>, String)> {
     let token = decode(&options.continue_at)
         .map_err(|why| Status::bad_request(format!("invalid continue token: continue key is not valid{why}")))?;
-    if asked != 0 {
+    if !matches!(options.resource_version.as_str(), "" | "0") {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
     match core.store.list_at(&resource.storage, &selection.namespace, token.rv) {
