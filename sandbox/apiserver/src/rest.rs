@@ -10,6 +10,7 @@ mod quote;
 pub(crate) mod scale;
 mod sent;
 pub(crate) mod serve;
+mod unreadable;
 pub(crate) mod update;
 pub(crate) mod watch;
 

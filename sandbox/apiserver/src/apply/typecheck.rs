@@ -64,7 +64,6 @@ fn lists(place: Place<'_>, items: &[Value], path: &str, errors: &mut Vec<String>
         if let Some(step) = step {
             if seen.contains(&step) {
                 errors.push(format!("{path}: duplicate entries for key {}", shown_step(&step)));
-                continue;
             }
             seen.push(step);
         }

@@ -291,6 +291,9 @@ impl Call<'_> {
         let content_type = self.header("content-type");
         let media = content_type.split(';').next().unwrap_or_default().trim().to_owned();
         let patch = if verb == "patch" { Some(Self::patch_kind(resource, &media)?) } else { None };
+        if matches!(verb, "create" | "update") {
+            crate::rest::decode::check_media(content_type)?;
+        }
         let kind = match verb {
             "create" => "CreateOptions",
             "update" => "UpdateOptions",
@@ -326,7 +329,7 @@ impl Call<'_> {
             _ => return Err(Status::method_not_allowed()),
         };
         let Outcome { object, created, warnings } = outcome;
-        let whole = scaled || object["kind"] != resource.kind.as_str();
+        let whole = !scaled && object["kind"] != resource.kind.as_str();
         let value = if whole { object } else { shown.one(self.core, resource, object)? };
         Ok(Answer::Object { code: if created { 201 } else { 200 }, value, warnings })
     }

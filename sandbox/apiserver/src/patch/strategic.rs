@@ -135,7 +135,8 @@ fn lists(node: &Node, old: &[Value], new: &[Value], strategy: &Strategic) -> Mer
     }
     let maps = all.clone().any(Value::is_object);
     if maps && !all.all(Value::is_object) {
-        return Err(Refusal::Other("list element types are not identical".to_owned()));
+        let shown = go::print(&Value::Array(vec![old.to_vec().into(), new.to_vec().into()]));
+        return Err(Refusal::Other(format!("list element types are not identical: {shown}")));
     }
     let Some(key) = strategy.key.as_ref().filter(|_| maps) else {
         let named = |item: &Value| new.iter().any(|known| json::same(known, item));

@@ -20,6 +20,7 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], cont
     let mut warnings = Vec::new();
     decode::admit(resource, &mut value, &duplicates, write.options.validation, &mut warnings)
         .map_err(|error| error.of_body(&resource.kind, &resource.version))?;
+    decode::check_version(resource, &value).map_err(|status| status.with_warnings(warnings.clone()))?;
     let mut outcome = match object(core, write, value, true).await {
         Ok(outcome) => outcome,
         Err(status) => return Err(status.with_warnings(warnings)),

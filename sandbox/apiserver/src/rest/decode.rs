@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::quote;
-use crate::field::{FieldError, go};
+pub(crate) use super::unreadable::{JSON_PATCH, Unreadable};
+use super::unreadable::{listed, places, report, worded};
+use crate::field::FieldError;
 use crate::json::{self, Parsed};
 use crate::kinds::{self, Resource};
 use crate::options::FieldValidation;
@@ -16,55 +17,6 @@ use crate::strategy;
 
 /// How much of a body error texts quote.
 const QUOTED_MAX: usize = 30;
-
-/// How what a JSON patch says beyond an operation is told.
-pub(crate) const JSON_PATCH: &str = "json patch unknown field ";
-
-/// Why an object could not be read as its kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
-    /// A field has the wrong type.
-    Type(String),
-    /// Fields that the schema does not have, where that is not allowed.
-    Strict(Vec<String>),
-}
-
-impl Unreadable {
-    fn text(&self) -> String {
-        match self {
-            Self::Type(text) => text.clone(),
-            Self::Strict(all) => format!("strict decoding error: {}", all.join(", ")),
-        }
-    }
-
-    /// Says it as the answer to a create or replace.
-    pub(crate) fn of_body(&self, kind: &str, version: &str) -> Status {
-        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {}", self.text()))
-    }
-
-    /// Says it as the answer to a patch.
-    pub(crate) fn of_patch(&self, patched: &Value) -> Status {
-        self.of_quoted_patch(json::sorted(patched))
-    }
-
-    /// Says it as the answer to a patch of a built-in type.
-    pub(crate) fn of_builtin_patch(&self, node: &Node, live: &Value, patched: &Value) -> Status {
-        self.of_quoted_patch(quote::patched(node, live, patched))
-    }
-
-    fn of_quoted_patch(&self, shown: Value) -> Status {
-        let error = FieldError::invalid_text("patch", &json::escaped(&shown), self.text());
-        Status::invalid(&Target::new("", ""), "", &[error])
-    }
-}
-
-impl Unreadable {
-    /// Says it as the answer to a strategic merge patch, which quotes the patch alone.
-    pub(crate) fn of_strategic_patch(&self, patch: &Value) -> Status {
-        let error = FieldError::invalid_text("patch", &go::print(patch), self.text());
-        Status::invalid(&Target::new("", ""), "", &[error])
-    }
-}
 
 fn summary(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(QUOTED_MAX)];
@@ -145,8 +97,17 @@ pub(crate) fn admit_as(
     if let Some(node) = kinds::node_of(version, kind) {
         typed::read(node, &mut value, &mut unknown).map_err(|why| Unreadable::Type(why).of_body(kind, short))?;
     }
-    report(&mut value, &duplicates, unknown, validation, &mut warnings).map_err(|error| error.of_body(kind, short))?;
+    report(&mut value, listed(&duplicates, &unknown), validation, &mut warnings)
+        .map_err(|error| error.of_body(kind, short))?;
     Ok((value, warnings))
+}
+
+/// Refuses a media type that nobody reads, whatever else is wrong with a request.
+pub(crate) fn check_media(content_type: &str) -> Result<()> {
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        "" | "application/json" | "application/yaml" | protobuf::MEDIA => Ok(()),
+        _ => Err(unknown_media()),
+    }
 }
 
 /// Refuses a body of a media type that nobody reads.
@@ -215,7 +176,7 @@ pub(crate) fn check_kind(
     let kind = json::text(value, &["kind"]).to_owned();
     let version = json::text(value, &["apiVersion"]).to_owned();
     if resource.is_custom() {
-        return check_custom(resource, &kind, &version, bytes, validation);
+        return check_custom(resource, &kind, bytes, validation);
     }
     if version.matches('/').count() > 1 {
         let why = format!("unexpected GroupVersion string: {version}");
@@ -292,13 +253,7 @@ fn foreign(value: &mut Value, kind: &str, group: &str, version: &str) -> std::re
     Err(why)
 }
 
-fn check_custom(
-    resource: &Resource,
-    kind: &str,
-    version: &str,
-    bytes: &[u8],
-    validation: FieldValidation,
-) -> Result<()> {
+fn check_custom(resource: &Resource, kind: &str, bytes: &[u8], validation: FieldValidation) -> Result<()> {
     if kind.is_empty() {
         let why = format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(bytes));
         return Err(match validation {
@@ -306,13 +261,17 @@ fn check_custom(
             _ => unrecognized(&resource.kind, &why, bytes),
         });
     }
-    if version != resource.api_version() {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({version}) does not match the expected API version ({})",
-            resource.api_version()
-        )));
-    }
     Ok(())
+}
+
+/// Refuses a custom resource of another version, once it was read.
+pub(crate) fn check_version(resource: &Resource, object: &Value) -> Result<()> {
+    let (sent, wanted) = (json::text(object, &["apiVersion"]), resource.api_version());
+    if !resource.is_custom() || sent == wanted {
+        return Ok(());
+    }
+    let why = format!("the API version in the data ({sent}) does not match the expected API version ({wanted})");
+    Err(Status::bad_request(why))
 }
 
 /// Refuses a custom resource of another kind or version.
@@ -380,7 +339,7 @@ pub(crate) fn admit(
         defaults::apply(node, object);
         defaults::drop_nulls(node, object);
         unknown.sort();
-        return report(object, duplicates, unknown, validation, warnings);
+        return report(object, listed(duplicates, &unknown), validation, warnings);
     }
     admit_merged(resource, object, duplicates, validation, warnings)
 }
@@ -393,6 +352,7 @@ pub(crate) fn admit_merged(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> std::result::Result<(), Unreadable> {
+    let mut found: Option<Vec<String>> = None;
     let mut unknown = Vec::new();
     match resource.custom() {
         Some(custom) => {
@@ -403,13 +363,32 @@ pub(crate) fn admit_merged(
             defaults::apply(node, object);
         }
         None => {
+            let order = if duplicates.is_empty() { Vec::new() } else { places(object) };
             typed::read(resource.node(), object, &mut unknown).map_err(Unreadable::Type)?;
+            if !unknown.is_empty() && !duplicates.iter().any(worded) {
+                // What is wrong is told in the order of the document.
+                let place = |(_, path): &(&str, String)| order.iter().position(|known| known == path);
+                // Nobody looks into what the type does not have.
+                let within = |path: &String| {
+                    let below = |unknown: &String| {
+                        path.strip_prefix(unknown.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
+                    };
+                    unknown.iter().any(below)
+                };
+                let twice = duplicates.iter().filter(|path| !within(path)).map(|path| ("duplicate", path.clone()));
+                let twice: Vec<_> = twice.collect();
+                let mut all: Vec<_> =
+                    twice.into_iter().chain(unknown.drain(..).map(|path| ("unknown", path))).collect();
+                all.sort_by_key(place);
+                found = Some(all.into_iter().map(|(what, path)| format!("{what} field {path:?}")).collect());
+            }
             typed::normalise(resource.node(), object);
             strategy::defaults::apply(resource, object);
             typed::normalise(resource.node(), object);
         }
     }
-    report(object, duplicates, unknown, validation, warnings)
+    let found = found.unwrap_or_else(|| listed(duplicates, &unknown));
+    report(object, found, validation, warnings)
 }
 
 /// Reads an object of a built-in type that is no resource.
@@ -422,39 +401,5 @@ pub(crate) fn admit_type(
 ) -> std::result::Result<(), Unreadable> {
     let mut unknown = Vec::new();
     typed::read(node, object, &mut unknown).map_err(Unreadable::Type)?;
-    report(object, duplicates, unknown, validation, warnings)
-}
-
-/// Refuses, or warns of, what was dropped.
-fn report(
-    object: &mut Value,
-    duplicates: &[String],
-    unknown: Vec<String>,
-    validation: FieldValidation,
-    warnings: &mut Vec<String>,
-) -> std::result::Result<(), Unreadable> {
-    if object.get("metadata").is_none_or(|meta| !meta.is_object()) {
-        json::set(object, &["metadata"], serde_json::json!({}));
-    }
-    let found: Vec<String> = duplicates
-        .iter()
-        .map(|field| {
-            if [json::YAML_ERRORS, JSON_PATCH].iter().any(|own| field.starts_with(own)) {
-                field.clone()
-            } else {
-                format!("duplicate field {field:?}")
-            }
-        })
-        .chain(unknown.iter().map(|field| format!("unknown field {field:?}")))
-        .collect();
-    match validation {
-        FieldValidation::Strict if !found.is_empty() => Err(Unreadable::Strict(found)),
-        FieldValidation::Warn => {
-            // A text of several lines fits into no header: each of its lines is told by itself.
-            let lines = found.iter().flat_map(|text| text.trim_start_matches(json::YAML_ERRORS).split("\n  "));
-            warnings.extend(lines.map(String::from));
-            Ok(())
-        }
-        _ => Ok(()),
-    }
+    report(object, listed(duplicates, &unknown), validation, warnings)
 }

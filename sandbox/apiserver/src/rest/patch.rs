@@ -51,7 +51,7 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], kind
         if let Some(status) = decode::wrong_kind(write.resource, &object) {
             return Err(status.with_warnings(warnings));
         }
-        update::check_place(write, &mut object)?;
+        update::check_place(write, &mut object).map_err(|status| status.with_warnings(warnings.clone()))?;
         Ok(Proposal { object, warnings, owned: false, patched: true })
     })
     .await
@@ -162,7 +162,8 @@ fn check_applied(resource: &Resource, applied: &Value) -> Result<()> {
         let slash = if version.contains('/') { "" } else { "/" };
         return Err(Status::bad_request(format!("invalid object type: {slash}{version}, Kind={kind}")));
     }
-    if json::at(applied, &["metadata", "managedFields"]).is_some_and(|fields| !fields.is_null()) {
+    let owners = json::list(applied, &["metadata", "managedFields"]);
+    if !owners.is_empty() && owners.iter().all(Value::is_object) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     Ok(())

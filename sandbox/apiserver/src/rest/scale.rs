@@ -9,7 +9,7 @@ use crate::apply::managed;
 use crate::apply::{fieldset::FieldSet, managed::Entry, managed::Manager};
 use crate::core::Core;
 use crate::field::FieldError;
-use crate::json;
+use crate::json::{self, Parsed};
 use crate::kinds::{self, Resource};
 use crate::meta;
 use crate::patch::Kind;
@@ -92,14 +92,17 @@ pub(crate) fn get(core: &Core, resource: &Resource, namespace: &str, name: &str)
 
 /// Replaces the scale.
 pub(crate) async fn replace(core: &Core, write: &Write<'_>, bytes: &[u8], content_type: &str) -> Result<Outcome> {
-    let mut value = decode::body(bytes, content_type, "Scale")?.value;
+    let Parsed { mut value, duplicates, .. } = decode::body(bytes, content_type, "Scale")?;
     decode::expect_kind(&mut value, "Scale", "autoscaling", "v1")
         .map_err(|status| if write.resource.is_custom() { Status::bad_request(UNREGISTERED) } else { status })?;
-    if let Err(why) = read(&mut value) {
-        if write.resource.is_custom() {
-            return Err(Status::bad_request(UNREGISTERED));
-        }
-        return Err(decode::Unreadable::Type(why).of_body("Scale", "v1"));
+    let mut warnings = Vec::new();
+    if let Some(node) = kinds::node_of("autoscaling/v1", "Scale") {
+        decode::admit_type(node, &mut value, &duplicates, write.options.validation, &mut warnings).map_err(
+            |error| match error {
+                decode::Unreadable::Type(_) if write.resource.is_custom() => Status::bad_request(UNREGISTERED),
+                error => error.of_body("Scale", "v1"),
+            },
+        )?;
     }
     named(write, &value)?;
     let stored = core.stored(write.resource, write.namespace, write.name)?.value();
@@ -107,7 +110,7 @@ pub(crate) async fn replace(core: &Core, write: &Write<'_>, bytes: &[u8], conten
     if !sent.is_empty() && sent != known {
         return Err(update::uid_conflict(write, sent, known));
     }
-    set(core, write, &|_| Ok((value.clone(), Vec::new()))).await
+    set(core, write, &|_| Ok((value.clone(), warnings.clone()))).await
 }
 
 /// Patches the scale.
@@ -134,14 +137,6 @@ pub(crate) async fn patch(core: &Core, write: &Write<'_>, bytes: &[u8], kind: Ki
         Ok((out, warnings))
     })
     .await
-}
-
-/// Reads a scale as its type does.
-fn read(value: &mut Value) -> std::result::Result<(), String> {
-    match crate::kinds::node_of("autoscaling/v1", "Scale") {
-        Some(node) => crate::schema::typed::read(node, value, &mut Vec::new()),
-        None => Ok(()),
-    }
 }
 
 /// Checks that a scale is that of the object of the path.
@@ -258,6 +253,8 @@ async fn set(
         json::set(&mut object, &["metadata", "resourceVersion"], version);
         if changed {
             own(write, &steps, &mut object);
+        } else {
+            part(&steps, &mut object);
         }
         Ok(Proposal { object, warnings, owned: true, patched: true })
     })
@@ -294,6 +291,21 @@ fn check(write: &Write<'_>, resource: &Resource, path: &[String], replicas: &Val
     let mut errors = schema.map(|node| crate::schema::validate::object(node, replicas, &field)).unwrap_or_default();
     errors.push(FieldError::invalid(format!(".{field}"), replicas, "should be a non-negative integer"));
     Err(Status::invalid(&resource.kind_target(), write.name, &errors))
+}
+
+/// Parts the replicas from what else an updater owns, as the real server does when a scale comes back unchanged.
+fn part(path: &[&str], object: &mut Value) {
+    let taken = FieldSet::of_paths(&[path]);
+    let mut entries = managed::read(object);
+    let mut parted = Vec::new();
+    for entry in entries.iter_mut().filter(|entry| !entry.manager.applies) {
+        if !entry.set.intersection(&taken).is_empty() {
+            entry.set = entry.set.difference(&taken);
+            parted.push(Entry { manager: entry.manager.clone(), time: None, set: taken.clone() });
+        }
+    }
+    entries.extend(parted);
+    managed::write(object, entries);
 }
 
 /// Gives the replicas to the writer of the scale.

@@ -67,6 +67,7 @@ pub(crate) async fn from_body(core: &Core, write: &Write<'_>, bytes: &[u8], cont
     let mut warnings = Vec::new();
     decode::admit(resource, &mut value, &duplicates, write.options.validation, &mut warnings)
         .map_err(|error| error.of_body(&resource.kind, &resource.version))?;
+    decode::check_version(resource, &value).map_err(|status| status.with_warnings(warnings.clone()))?;
     check_place(write, &mut value)?;
     let creates = CREATE_ON_UPDATE.contains(&(&resource.group, &resource.plural)) && write.subresource.is_empty();
     if creates && core.stored(resource, write.namespace, write.name).is_err() {

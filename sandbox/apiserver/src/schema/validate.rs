@@ -28,7 +28,8 @@ fn walk(place: Place<'_>, value: &Value, path: &str, out: &mut Vec<FieldError>) 
     if value.is_null() {
         if !node.nullable && node.shape != Shape::Any {
             out.push(wrong_type(path, value, shape_name(node.shape)));
-        } else if let Some(checks) = node.checks.as_ref().filter(|checks| !checks.allowed.is_empty()) {
+        }
+        if let Some(checks) = node.checks.as_ref().filter(|checks| !checks.allowed.is_empty()) {
             // Null is none of the values, even where the list has it.
             let listed: Vec<String> = checks.allowed.iter().map(shown).collect();
             let detail = format!("supported values: {}", listed.join(", "));

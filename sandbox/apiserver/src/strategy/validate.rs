@@ -132,8 +132,7 @@ fn status_errors(node: &crate::schema::Node, status: &Value) -> Vec<FieldError> 
     let mut errors = schema::object(field.link.node(), status, "");
     for error in &mut errors {
         error.field = match error.field.as_str() {
-            "<nil>" if error.problem == crate::field::Problem::TypeInvalid => "status".to_owned(),
-            "<nil>" => continue,
+            "<nil>" => "status".to_owned(),
             inner => format!("status.{inner}"),
         };
     }

@@ -60,6 +60,19 @@ fn apply(namespace: &str) -> Vec<Step> {
         applied(&format!("{maps}/a"), 400)
             .text(r#"{"apiVersion":"v1""#)
             .says("line 1: did not find expected ',' or '}'"),
+        // What comes twice is read all the same.
+        applied(&format!("{deployments}/e"), 500)
+            .send(
+                &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "e"}, "spec": {"template":
+                {"spec": {"containers": [{"name": "c"}, {"name": "c", "bogus": 1}]}}}}),
+            )
+            .says("[name=\\\"c\\\"].bogus: field not declared in schema"),
+        applied(&format!("{things}/u"), 422)
+            .send(
+                &json!({"apiVersion": format!("{namespace}.example.com/v1"), "kind": "Thing", "metadata": {"name": "u"},
+                "spec": {"color": null}}),
+            )
+            .at("/details/causes/1/reason", "FieldValueNotSupported"),
         // Where both are wrong, what does not fit the schema is told before what came twice.
         ask("PATCH", format!("{maps}/a?fieldManager=m&fieldValidation=Strict"), 500)
             .header("content-type", APPLY)
@@ -131,6 +144,18 @@ fn subresources(namespace: &str) -> Vec<Step> {
         ask("PUT", format!("{things}/t/scale"), 409)
             .send(&json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "t", "uid": "x"}}))
             .says("UID in precondition: x"),
+        // A scale that comes back as it was parts its count from what else its owner has.
+        ask("PATCH", format!("{things}/t/scale"), 200).send(&json!({})),
+        ask("GET", format!("{things}/t"), 200)
+            .at("/metadata/managedFields/0/fieldsV1", json!({"f:spec": {"f:replicas": {}}}))
+            .at("/metadata/managedFields/0/time", Value::Null),
+        ask("PUT", format!("{things}/t/scale"), 200)
+            .send(&json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "t"},
+                "spec": {"replicas": 2, "bogus": 1}}))
+            .warns("unknown field \\\"spec.bogus\\\""),
+        ask("PATCH", format!("{things}/t/status"), 422)
+            .send(&json!({"status": {"replicas": 1.5}}))
+            .at("/details/causes/1/field", "status"),
         ask("POST", &deployments, 201).send(&workload("Deployment", &json!({"name": "c", "image": "i"}))),
         // Items that cannot be told apart have one owner.
         ask("PATCH", format!("{deployments}/d/status"), 200)
@@ -160,6 +185,16 @@ fn crud(namespace: &str) -> Vec<Step> {
             .send(&old)
             .says("the API version in the data (extensions/v1beta1) does not match the expected API version (apps/v1)"),
         ask("PUT", format!("/api/v1/namespaces/{namespace}/services/s"), 201).send(&service),
+        ask("POST", format!("{maps}?dryRun=all"), 415).header("content-type", "text/plain").text("hello"),
+        ask("POST", format!("{maps}?fieldValidation=Strict"), 400)
+            .text(r#"{"metadata":{"name":"c","x":1},"data":{"a":"1","a":"2"},"y":2}"#)
+            .says(r#"unknown field \"metadata.x\", duplicate field \"data.a\", unknown field \"y\""#),
+        ask("POST", &things, 400)
+            .send(
+                &json!({"apiVersion": format!("{namespace}.example.com/v2"), "kind": "Thing", "metadata": {"name": "t"},
+                "spec": {}}),
+            )
+            .warns("unknown field \\\"spec\\\""),
         ask("POST", format!("{things}?fieldValidation=Ignore"), 400)
             .send(&json!({"metadata": {"name": "t"}}))
             .says("Thing in version \\\"v1\\\" cannot be handled as a Thing: Object 'Kind' is missing"),
