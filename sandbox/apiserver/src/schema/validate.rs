@@ -200,8 +200,14 @@ fn numbers(checks: &Checks, value: &Value, path: &str, out: &mut Vec<FieldError>
         }
     }
     if let Some(factor) = checks.multiple_of.filter(|factor| *factor != 0.0) {
-        let ratio = number / factor;
-        if (ratio - ratio.round()).abs() > 1e-9 {
+        // Whole numbers are told exactly: a float no longer has all of a large one.
+        #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
+        let whole = (factor.fract() == 0.0 && factor.abs() < 9e15).then_some(factor as i64);
+        let fits = match value.as_i64().zip(whole) {
+            Some((number, factor)) => number.checked_rem(factor).is_none_or(|rest| rest == 0),
+            None => ((number / factor) - (number / factor).round()).abs() <= 1e-9,
+        };
+        if !fits {
             out.push(says(path, value, &format!("should be a multiple of {}", plain_number(factor))));
         }
     }
