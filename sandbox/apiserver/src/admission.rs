@@ -41,6 +41,12 @@ pub(crate) fn mutate(
     }
     if write.resource.is("", "Pod") && operation == Operation::Update && write.subresource.is_empty() {
         tolerations(object);
+        // What admission gave a pod stays where a write leaves it out.
+        for key in ["priority", "preemptionPolicy"] {
+            if let Some(old) = old.filter(|_| json::at(object, &["spec", key]).is_none()) {
+                json::carry(old, object, &["spec", key]);
+            }
+        }
     }
     if let Some(old) = old.filter(|_| write.resource.is("", "PersistentVolumeClaim") && write.subresource.is_empty()) {
         grown(core, write, old, object)?;

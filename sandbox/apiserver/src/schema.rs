@@ -93,7 +93,8 @@ pub(crate) struct Field {
     pub(crate) link: Link,
     pub(crate) wire: Wire,
     pub(crate) list: Option<ListType>,
-    pub(crate) atomic: bool,
+    /// Whether it is one value, where it is not as its type says.
+    pub(crate) atomic: Option<bool>,
     pub(crate) strategic: Strategic,
 }
 
@@ -112,7 +113,7 @@ impl Field {
 
 impl From<Node> for Field {
     fn from(node: Node) -> Self {
-        Self { link: node.into(), wire: Wire::default(), list: None, atomic: false, strategic: Strategic::default() }
+        Self { link: node.into(), wire: Wire::default(), list: None, atomic: None, strategic: Strategic::default() }
     }
 }
 
@@ -179,12 +180,12 @@ impl Node {
 pub(crate) struct Place<'a> {
     pub(crate) node: &'a Node,
     list: Option<&'a ListType>,
-    atomic: bool,
+    atomic: Option<bool>,
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn of(node: &'a Node) -> Self {
-        Self { node, list: None, atomic: false }
+        Self { node, list: None, atomic: None }
     }
 
     /// Returns the place of a field, whether the schema names it or allows any key.
@@ -209,7 +210,7 @@ impl<'a> Place<'a> {
     }
 
     pub(crate) fn atomic(&self) -> bool {
-        self.atomic || self.node.atomic
+        self.atomic.unwrap_or(self.node.atomic)
     }
 }
 

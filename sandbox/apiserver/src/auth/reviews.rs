@@ -219,7 +219,8 @@ fn token_review(core: &Core, object: &Value) -> Value {
     }
     let mut error = "invalid bearer token".to_owned();
     let own = Tokens::audiences(token);
-    if !asked.is_empty() && core.tokens.authenticate(core, token, &own).is_some() {
+    let asked = if asked.is_empty() { vec![Tokens::issuer().to_owned()] } else { asked };
+    if core.tokens.authenticate(core, token, &own).is_some() {
         let shown = |list: &[String]| list.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" ");
         error = format!(
             "[{error}, token audiences [{}] is invalid for the target audiences [{}]]",

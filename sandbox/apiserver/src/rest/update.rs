@@ -223,6 +223,7 @@ async fn step(
     }
     warnings.extend(admission::validate(core, write, Operation::Update, Some(live), Some(&new)).await?);
     warnings.extend(strategy::warnings::of_any(resource, &new, Some(live)));
+    warnings.extend(strategy::validate::tolerated(resource, live, &new));
     strategy::prepare::finish(resource, &mut new);
     if managed::same_but_for_times(live, &new) {
         json::carry(live, &mut new, &["metadata", "managedFields"]);

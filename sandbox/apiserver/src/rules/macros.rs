@@ -24,7 +24,9 @@ pub(super) fn plain(rule: &str) -> String {
 pub(super) fn types(rule: &str) -> String {
     static PATTERN: OnceLock<Option<Regex>> = OnceLock::new();
     let pattern = PATTERN.get_or_init(|| Regex::new(TYPE).ok());
-    pattern.as_ref().map_or_else(|| rule.to_owned(), |pattern| pattern.replace_all(rule, typed).into_owned())
+    let out = pattern.as_ref().map_or_else(|| rule.to_owned(), |pattern| pattern.replace_all(rule, typed).into_owned());
+    // Values have no types but their own, so nothing has to be said of them.
+    if out.contains("dyn(") { out.replace("dyn(", "(") } else { out }
 }
 
 /// Reads values by their keys: `m.all(k, v, v > 1)` is `m.all(k, (m[k]) > 1)`.

@@ -16,6 +16,8 @@ pub(crate) struct Note {
     pub(crate) wire: Wire,
     pub(crate) list: Option<ListType>,
     pub(crate) atomic: bool,
+    /// A field that is no single value though its type is one elsewhere.
+    pub(crate) granular: bool,
     pub(crate) strategic: Strategic,
 }
 
@@ -88,6 +90,7 @@ fn read_lists(notes: &mut Notes) {
                 Some(("patch", rest)) => note.strategic = strategic(rest),
                 None if word == "set" => note.list = Some(ListType::Set),
                 None if word == "atomic" => note.atomic = true,
+                None if word == "granular" => note.granular = true,
                 _ => {}
             }
         }

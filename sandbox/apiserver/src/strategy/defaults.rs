@@ -129,11 +129,17 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
         {
             map.insert("count".to_owned(), 1.into());
         }
+        // Where each index has a limit of its own, all of them together have none.
+        "batch.v1.JobSpec" if map.contains_key("backoffLimitPerIndex") && !map.contains_key("backoffLimit") => {
+            map.insert("backoffLimit".to_owned(), i32::MAX.into());
+            follow(name, map);
+        }
         "batch.v1.JobSpec" => {
             if absent(map, "completions") && absent(map, "parallelism") {
                 map.insert("completions".to_owned(), 1.into());
             }
             map.entry("parallelism").or_insert(1.into());
+            map.entry("backoffLimit").or_insert(6.into());
             let policy = if map.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
             map.entry("podReplacementPolicy").or_insert(policy.into());
             map.entry("manualSelector").or_insert(false.into());
@@ -152,6 +158,9 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
                     rules.entry(key).or_insert(value);
                 }
             }
+        }
+        "networking.v1.IngressClassParametersReference" if absent(map, "scope") => {
+            map.insert("scope".to_owned(), "Cluster".into());
         }
         "core.v1.LimitRangeItem" if map.get("type").is_some_and(|kind| *kind == "Container") => limits(map),
         "networking.v1.NetworkPolicySpec" if absent(map, "policyTypes") => {
@@ -310,6 +319,26 @@ fn after(resource: &Resource, object: &mut Value) {
         ("", "nodes") => node(object),
         ("", "replicationcontrollers") => labels_from_template(object),
         (EXTENSIONS, "customresourcedefinitions") => definition(object),
+        _ => {}
+    }
+}
+
+/// What a claim is filled from is told in two places.
+pub(crate) fn sources(claim: &mut Value) {
+    let Some(Value::Object(spec)) = claim.get_mut("spec") else { return };
+    for key in ["dataSource", "dataSourceRef"] {
+        if let Some(Value::Object(source)) = spec.get_mut(key) {
+            source.entry("apiGroup").or_insert(Value::Null);
+        }
+    }
+    let own = |reference: &Value| reference.get("namespace").is_none_or(Value::is_null);
+    match (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned()) {
+        (Some(source), None) => {
+            spec.insert("dataSourceRef".to_owned(), source);
+        }
+        (None, Some(reference)) if own(&reference) => {
+            spec.insert("dataSource".to_owned(), reference);
+        }
         _ => {}
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn create(core: &Core, user: &User, resource: &Resource, object: &mut
             }
         }
         ("", "persistentvolumeclaims" | "persistentvolumes") => {
+            super::defaults::sources(object);
             json::set(object, &["status", "phase"], "Pending".into());
             if resource.plural == "persistentvolumes" {
                 json::set(object, &["status", "lastPhaseTransitionTime"], core.now().into());

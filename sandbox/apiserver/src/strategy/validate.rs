@@ -68,9 +68,15 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
         None if subresource == "status" && resource.is("", "Pod") => {
             out.extend(pods::status::changed(old, new));
         }
-        None if subresource == "status" && resource.is("", "Node") => nodes::amounts(new, &mut out),
+        None if subresource == "status" && resource.is("", "Node") => {
+            nodes::amounts(new, &mut out);
+            nodes::addresses(new, &mut out);
+        }
         None if subresource == "status" && resource.is("networking.k8s.io", "Ingress") => {
             out.extend(network::status(new));
+        }
+        None if subresource == "status" && resource.plural == "horizontalpodautoscalers" => {
+            workloads::not_negative(new, &["status"], &["currentReplicas", "desiredReplicas"], &mut out);
         }
         None if subresource == "status" && resource.is("", "Service") => out.extend(services::status(new)),
         None if subresource == "status" && resource.is("", "Namespace") => out.extend(ending_too_early(new)),
@@ -85,6 +91,14 @@ fn ending_too_early(namespace: &Value) -> Option<FieldError> {
     let ends = json::text(namespace, &["status", "phase"]) == "Terminating" && !meta::is_deleting(namespace);
     let detail = "may only be 'Active' if `deletionTimestamp` is empty";
     ends.then(|| FieldError::invalid_text("status.Phase", "Terminating", detail))
+}
+
+/// Words what rules would say of a changed custom resource, were it not so before.
+pub(crate) fn tolerated(resource: &Resource, old: &Value, new: &Value) -> Vec<String> {
+    let Some(custom) = resource.custom().filter(|custom| custom.rules().any()) else { return Vec::new() };
+    let mut failed = custom.rules().check(new, Some(old));
+    failed.retain(|error| error.field != "<nil>" && unchanged(old, new, error));
+    failed.iter().map(ToString::to_string).collect()
 }
 
 /// Checks a custom resource. Values that were invalid before may stay as they are; `before` is wrong with its metadata.

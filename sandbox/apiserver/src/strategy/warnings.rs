@@ -44,6 +44,19 @@ pub(crate) fn of_any(resource: &Resource, object: &Value, old: Option<&Value>) -
         let unknown = formats(object).into_iter().filter(|format| !known.contains(format));
         out.extend(unknown.map(|format| format!("unrecognized format {format:?}")));
     }
+    let class = "kubernetes.io/ingress.class";
+    if resource.is("networking.k8s.io", "Ingress") && json::at(object, &["metadata", "annotations", class]).is_some() {
+        out.push(format!("annotation {class:?} is deprecated, please use 'spec.ingressClassName' instead"));
+    }
+    let tokens = json::list(object, &["spec", "tokenRequests"]);
+    if resource.is("storage.k8s.io", "CSIDriver")
+        && !tokens.is_empty()
+        && json::at(object, &["spec", "serviceAccountTokenInSecrets"]).is_none()
+    {
+        let why = "is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume \
+                   attributes";
+        out.push(format!("spec.serviceAccountTokenInSecrets {why}"));
+    }
     let Some(path) = template(resource) else { return out };
     let changed = old.is_none_or(|old| !json::same(&old["spec"], &object["spec"]));
     if let Some(spec) = json::at(object, path).filter(|_| changed) {

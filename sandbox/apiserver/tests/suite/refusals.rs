@@ -138,6 +138,25 @@ fn objects(namespace: &str) -> Vec<Case> {
             "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
         ),
         (
+            core("services"),
+            json!({"metadata": {"name": "s"}, "spec": {"type": "ExternalName", "externalName": "a.b", "clusterIP": "None"}}),
+            "spec.clusterIPs: Forbidden: may not be set for ExternalName services",
+        ),
+        (
+            "/api/v1/persistentvolumes".to_owned(),
+            json!({"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+                "local": {"path": "/x"}}}),
+            "spec.nodeAffinity: Required value: Local volume requires node affinity",
+        ),
+        (
+            group("apps", "daemonsets"),
+            json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b c"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{
+                    "name": "c", "image": "i", "ports": [{"containerPort": 1, "hostPort": 9}, {"containerPort": 2,
+                        "hostPort": 9}]}]}}}}),
+            "ports[1].hostPort: Duplicate value: \"TCP//9\"",
+        ),
+        (
             "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(),
             json!({"spec": {"resourceAttributes": {"verb": "list", "resource": "pods", "fieldSelector": {
                 "requirements": [{"key": ""}]}}}}),

@@ -100,7 +100,7 @@ fn fields(owner: &'static str, schemas: &Map<String, Value>) -> BTreeMap<String,
             link: link(schema),
             wire: note.wire,
             list: note.list,
-            atomic: note.atomic,
+            atomic: if note.granular { Some(false) } else { note.atomic.then_some(true) },
             strategic: note.strategic,
         };
         out.insert(key.clone(), field);

@@ -41,6 +41,11 @@ pub(super) fn check(object: &Value, out: &mut Vec<FieldError>) {
     for (index, metric) in metrics.iter().enumerate() {
         self::metric(metric, &format!("spec.metrics[{index}]"), out);
     }
+    let outside = metrics.iter().any(|metric| matches!(json::text(metric, &["type"]), "Object" | "External"));
+    if least == Some(0) && !outside {
+        let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+        out.push(FieldError::forbidden("spec.metrics", detail));
+    }
     for direction in ["scaleUp", "scaleDown"] {
         if let Some(rules) = json::at(spec, &["behavior", direction]).filter(|rules| rules.is_object()) {
             self::rules(rules, &format!("spec.behavior.{direction}"), out);

@@ -22,7 +22,12 @@ pub(super) fn subsets(object: &Value, out: &mut Vec<FieldError>) {
         }
         for key in lists {
             for (place, one) in json::list(subset, &[key]).iter().enumerate() {
-                let at = format!("{at}.{key}[{place}].ip");
+                let at = format!("{at}.{key}[{place}]");
+                let hostname = json::text(one, &["hostname"]);
+                let errors = if hostname.is_empty() { Vec::new() } else { names::label(hostname) };
+                let wrong = |error| FieldError::invalid_text(format!("{at}.hostname"), hostname, error);
+                out.extend(errors.into_iter().map(wrong));
+                let at = format!("{at}.ip");
                 let ip = json::text(one, &["ip"]);
                 let before = out.len();
                 address(ip, at.clone(), out);
@@ -98,6 +103,10 @@ pub(super) fn slice(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErro
         for (place, text) in addresses.iter().filter_map(Value::as_str).enumerate() {
             self::endpoint(kind, text, &at, place, out);
         }
+        let node = json::text(endpoint, &["nodeName"]);
+        let errors = if node.is_empty() { Vec::new() } else { names::subdomain(node) };
+        let at = format!("endpoints[{index}].nodeName");
+        out.extend(errors.into_iter().map(|error| FieldError::invalid_text(at.clone(), node, error)));
         let hostname = json::text(endpoint, &["hostname"]);
         let errors = if hostname.is_empty() { Vec::new() } else { names::label(hostname) };
         let at = format!("endpoints[{index}].hostname");

@@ -296,7 +296,7 @@ fn backend(backend: &Value, at: &str, out: &mut Vec<FieldError>) {
             if name.is_empty() {
                 out.push(FieldError::required(format!("{at}.service.name"), ""));
             } else {
-                let errors = names::label_1035(name).into_iter();
+                let errors = names::label(name).into_iter();
                 out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.service.name"), name, error)));
             }
             let port = json::text(backend, &["service", "port", "name"]);

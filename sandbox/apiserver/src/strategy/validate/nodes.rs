@@ -9,6 +9,24 @@ use crate::names;
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut out = taints(object);
+    // A change is looked at twice.
+    let again = if old.is_some() { out.clone() } else { Vec::new() };
+    out.extend(again);
+    amounts(object, &mut out);
+    ranges(object, old, &mut out);
+    if let Some(old) = old {
+        addresses(object, &mut out);
+        let provider = |object: &Value| json::text(object, &["spec", "providerID"]).to_owned();
+        if !provider(old).is_empty() && provider(old) != provider(object) {
+            let detail = "node updates may not change providerID except from \"\" to valid";
+            out.push(FieldError::forbidden("spec.providerID", detail));
+        }
+    }
+    out
+}
+
+fn taints(object: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
     for (index, taint) in json::list(object, &["spec", "taints"]).iter().enumerate() {
         let effect = json::text(taint, &["effect"]);
@@ -24,8 +42,6 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             let shown = json!({"Key": key, "Value": value, "Effect": effect, "TimeAdded": null});
             let mut error = FieldError::duplicate(at, &shown);
             "taints must be unique by key and effect pair".clone_into(&mut error.detail);
-            // A change is looked at twice.
-            out.extend(old.is_some().then(|| error.clone()));
             out.push(error);
         }
         if effect.is_empty() {
@@ -40,16 +56,17 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             ));
         }
     }
-    amounts(object, &mut out);
-    ranges(object, old, &mut out);
-    if let Some(old) = old {
-        let provider = |object: &Value| json::text(object, &["spec", "providerID"]).to_owned();
-        if !provider(old).is_empty() && provider(old) != provider(object) {
-            let detail = "node updates may not change providerID except from \"\" to valid";
-            out.push(FieldError::forbidden("spec.providerID", detail));
-        }
-    }
     out
+}
+
+/// An address is told once.
+pub(super) fn addresses(object: &Value, out: &mut Vec<FieldError>) {
+    let all = json::list(object, &["status", "addresses"]);
+    for (index, address) in all.iter().enumerate().filter(|(index, address)| all[..*index].contains(address)) {
+        let text = |key: &str| json::text(address, &[key]);
+        let shown = json!({"Type": text("type"), "Address": text("address")});
+        out.push(FieldError::duplicate(format!("status.addresses[{index}]"), &shown));
+    }
 }
 
 /// Checks what a node has, and what of it pods may take.
@@ -75,6 +92,12 @@ fn ranges(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
             let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
             out.push(FieldError::invalid_text(format!("spec.podCIDRs[{index}]"), text, detail));
         }
+    }
+    let long = |range: &Value| range.as_str().is_some_and(|text| text.contains(':'));
+    let (list, long) = (of(object), of(object).iter().filter(|range| long(range)).count());
+    if list.len() > 2 || list.len() - long > 1 || long > 1 {
+        let detail = "may specify no more than one CIDR for each IP family";
+        out.push(FieldError::invalid("spec.podCIDRs", &Value::Array(list), detail));
     }
     // The plain field is the first of the list; who changes it alone changes the list.
     let first = |object: &Value| json::text(object, &["spec", "podCIDR"]).to_owned();

@@ -19,7 +19,7 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
         "persistentvolumes" => volumes::volume(object, old, &mut out),
         "endpoints" => endpoints::subsets(object, &mut out),
         "limitranges" => scaling::limits(object, &mut out),
-        "resourcequotas" => scaling::quota(object, &mut out),
+        "resourcequotas" => scaling::quota(object, old, &mut out),
         "certificatesigningrequests" => request(object, &mut out),
         "podtemplates" => {
             let spec = json::at(object, &["template", "spec"]).unwrap_or(&Value::Null);
@@ -32,6 +32,7 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
         "networkpolicies" => network::policy(object, &mut out),
         "storageclasses" => storage::class(object, old, &mut out),
         "apiservices" => service_of_api(object, &mut out),
+        "csinodes" => storage::node(object, &mut out),
         "csidrivers" => storage::driver(object, old, &mut out),
         "volumeattachments" => storage::attachment(object, old, &mut out),
         "priorityclasses" => priority_class(object, old, &mut out),

@@ -48,6 +48,11 @@ pub(super) fn spec(spec: &Value, path: &str) -> Vec<FieldError> {
             mounts(spec, container, &at, &mut out);
         }
     }
+    for (index, container) in json::list(spec, &["ephemeralContainers"]).iter().enumerate() {
+        let at = format!("{path}.ephemeralContainers[{index}]");
+        container_of(container, &at, &mut seen, &mut out);
+        contents::of_ephemeral(spec, container, &at, &mut out);
+    }
     let policy = json::text(spec, &["restartPolicy"]);
     let policies = ["Always", "OnFailure", "Never"];
     if !policies.contains(&policy) {
@@ -144,6 +149,13 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
             number => numbers::port(number, format!("{at}.containerPort"), out),
         }
         if let Some(host) = port["hostPort"].as_i64().filter(|host| *host != 0) {
+            let clashes =
+                |other: &&Value| ["hostPort", "protocol", "hostIP"].iter().all(|key| other.get(*key) == port.get(*key));
+            if json::list(container, &["ports"])[..index].iter().any(|other| clashes(&other)) {
+                let (protocol, ip) = (json::text(port, &["protocol"]), json::text(port, &["hostIP"]));
+                let shown = Value::from(format!("{protocol}/{ip}/{host}"));
+                out.push(FieldError::duplicate(format!("{at}.hostPort"), &shown));
+            }
             numbers::port(host, format!("{at}.hostPort"), out);
         }
         let (name, protocol) = (json::text(port, &["name"]), json::text(port, &["protocol"]));
@@ -165,9 +177,7 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
         if name.is_empty() {
             out.push(FieldError::required(format!("{at}.env[{index}].name"), ""));
         } else if name.contains('=') || !name.bytes().all(|b| (b' '..=b'~').contains(&b)) {
-            let detail = "a valid environment variable name must consist only of printable ASCII characters other than \
-                          '='";
-            out.push(FieldError::invalid_text(format!("{at}.env[{index}].name"), name, detail));
+            out.push(FieldError::invalid_text(format!("{at}.env[{index}].name"), name, VARIABLE));
         }
         sources(variable, &format!("{at}.env[{index}].valueFrom"), out);
         if variable.get("valueFrom").is_some_and(Value::is_object) && !json::text(variable, &["value"]).is_empty() {
@@ -207,6 +217,9 @@ fn container_of(container: &Value, at: &str, seen: &mut Vec<String>, out: &mut V
         out.push(FieldError::not_supported(format!("{at}.imagePullPolicy"), &Value::from(policy), &sorted));
     }
 }
+
+const VARIABLE: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
 /// Paths that a variable may name of its pod.
 const PATHS: [&str; 8] = [
@@ -286,6 +299,14 @@ fn probe_numbers(key: &str, probe: &Value, at: &str, out: &mut Vec<FieldError>) 
         let known = ["HTTP", "HTTPS"];
         out.push(FieldError::not_supported(format!("{at}.httpGet.scheme"), &Value::from(scheme), &known));
     }
+    for header in json::list(probe, &["httpGet", "httpHeaders"]) {
+        let name = json::text(header, &["name"]);
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            let detail = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', \
+                          regex used for validation is '[-A-Za-z0-9]+')";
+            out.push(FieldError::invalid_text(format!("{at}.httpGet.httpHeaders"), name, detail));
+        }
+    }
     if probe.get("exec").is_some_and(Value::is_object) && json::list(probe, &["exec", "command"]).is_empty() {
         out.push(FieldError::required(format!("{at}.exec.command"), ""));
     }
@@ -298,6 +319,7 @@ fn resources(container: &Value, at: &str, out: &mut Vec<FieldError>) {
     for (key, amounts) in [("limits", limits), ("requests", requests)] {
         for (name, value) in amounts.into_iter().flatten() {
             contents::resource(name, &format!("{at}.resources.{key}[{name}]"), out);
+            contents::whole(name, value, &format!("{at}.resources.{key}[{name}]"), out);
             if value.as_str().is_some_and(|text| text.starts_with('-')) {
                 let field = format!("{at}.resources.{key}[{name}]");
                 out.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
@@ -379,5 +401,16 @@ fn mounts(spec: &Value, container: &Value, at: &str, out: &mut Vec<FieldError>) 
             out.push(FieldError::invalid_text(format!("{field}.mountPath"), path, "must be unique"));
         }
         contents::below(json::text(mount, &["subPath"]), &format!("{at}.volumeMounts.subPath"), out);
+        let formed = json::text(mount, &["subPathExpr"]);
+        if !formed.is_empty() && !json::text(mount, &["subPath"]).is_empty() {
+            let detail = "subPathExpr and subPath are mutually exclusive";
+            out.push(FieldError::invalid_text(format!("{field}.subPathExpr"), formed, detail));
+        }
+        let way = json::text(mount, &["mountPropagation"]);
+        let known = ["Bidirectional", "HostToContainer", "None"];
+        if !way.is_empty() && !known.contains(&way) {
+            let at = format!("{at}.volumeMounts.mountPropagation");
+            out.push(FieldError::not_supported(at, &Value::from(way), &known));
+        }
     }
 }

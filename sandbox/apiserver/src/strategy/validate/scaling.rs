@@ -26,6 +26,12 @@ pub(super) fn limits(object: &Value, out: &mut Vec<FieldError>) {
             let wrong = ["default", "defaultRequest"].into_iter().filter(set);
             out.extend(wrong.map(|key| FieldError::forbidden(format!("{at}.{key}"), detail)));
         }
+        for (name, ratio) in amounts(item, "maxLimitRequestRatio") {
+            if quantity::nanos(ratio).is_some_and(|nanos| nanos < 1_000_000_000) {
+                let field = format!("{at}.maxLimitRequestRatio[{name}]");
+                out.push(FieldError::invalid_text(field, ratio, format!("ratio {ratio} is less than 1")));
+            }
+        }
         let sized = ["min", "max"].iter().any(|key| json::at(item, &[key, "storage"]).is_some());
         if kind == "PersistentVolumeClaim" && !sized {
             let detail = "either minimum or maximum storage value is required, but neither was provided";
@@ -48,7 +54,11 @@ pub(super) fn limits(object: &Value, out: &mut Vec<FieldError>) {
                 if quantity::nanos(least) > quantity::nanos(most) {
                     let shown = json::at(item, &[named, name]).and_then(Value::as_str).unwrap_or_default();
                     let shown = if named == "defaultRequest" && high == "defaultRequest" { most } else { shown };
-                    let shown = if named == "default" && high == "default" { least } else { shown };
+                    let shown = match (named, high) {
+                        ("default", "default") => least,
+                        ("default", _) => most,
+                        _ => shown,
+                    };
                     let detail = format!("{low_words} value {least} is greater than {high_words} value {most}");
                     out.push(FieldError::invalid_text(format!("{at}.{named}[{name}]"), shown, detail));
                 }
@@ -95,7 +105,12 @@ const SCOPES: [&str; 7] = [
 ];
 
 /// Checks a quota.
-pub(super) fn quota(object: &Value, out: &mut Vec<FieldError>) {
+pub(super) fn quota(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    if let Some(old) = old
+        && !json::same(&old["spec"]["scopes"], &object["spec"]["scopes"])
+    {
+        out.push(FieldError::invalid("spec.scopes", &object["spec"]["scopes"], "field is immutable"));
+    }
     for (name, amount) in amounts(&object["spec"], "hard") {
         let at = format!("spec.hard[{name}]");
         let known = WEIGHED.contains(&name.as_str()) || COUNTED.contains(&name.as_str());

@@ -79,7 +79,11 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             out.push(FieldError::not_supported(format!("spec.{key}"), &Value::from(policy), &known));
         }
     }
+    others(object, kind, &mut out);
     if kind == "ExternalName" {
+        if !json::text(object, &["spec", "clusterIP"]).is_empty() {
+            out.push(FieldError::forbidden("spec.clusterIPs", "may not be set for ExternalName services"));
+        }
         let name = json::text(object, &["spec", "externalName"]);
         if name.is_empty() {
             out.push(FieldError::required("spec.externalName", ""));
@@ -128,6 +132,38 @@ fn traffic(object: &Value, kind: &str, out: &mut Vec<FieldError>) {
     if policy == "RequireDualStack" && !headless {
         let detail = "this cluster is not configured for dual-stack services";
         out.push(FieldError::invalid_text("spec.ipFamilyPolicy", policy, detail));
+    }
+}
+
+/// Checks families, checks of health, and where traffic goes.
+fn others(object: &Value, kind: &str, out: &mut Vec<FieldError>) {
+    let words: [(&str, &[&str]); 2] = [
+        ("ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"]),
+        ("trafficDistribution", &["PreferClose", "PreferSameZone", "PreferSameNode"]),
+    ];
+    for (key, known) in words {
+        let word = json::text(object, &["spec", key]);
+        if !word.is_empty() && !known.contains(&word) {
+            out.push(FieldError::not_supported(format!("spec.{key}"), &Value::from(word), known));
+        }
+    }
+    let local = json::text(object, &["spec", "externalTrafficPolicy"]) == "Local";
+    let port = json::at(object, &["spec", "healthCheckNodePort"]).filter(|port| port.as_i64().is_some_and(|p| p != 0));
+    if let Some(port) = port.filter(|_| !(local && kind == "LoadBalancer")) {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        out.push(FieldError::invalid("spec.healthCheckNodePort", port, detail));
+    }
+    let ports = json::list(object, &["spec", "ports"]);
+    for (index, port) in ports.iter().enumerate() {
+        let at = format!("spec.ports[{index}]");
+        let word = json::text(port, &["appProtocol"]);
+        let errors = if word.is_empty() { Vec::new() } else { crate::names::qualified(word) };
+        out.extend(errors.into_iter().map(|error| FieldError::invalid_text(format!("{at}.appProtocol"), word, error)));
+        let taken = |other: &Value| other["nodePort"] == port["nodePort"] && other["protocol"] == port["protocol"];
+        if port["nodePort"].as_i64().is_some_and(|node| node != 0) && ports[..index].iter().any(taken) {
+            let detail = "provided port is already allocated";
+            out.push(FieldError::invalid(format!("{at}.nodePort"), &port["nodePort"], detail));
+        }
     }
 }
 

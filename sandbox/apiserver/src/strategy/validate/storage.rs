@@ -8,7 +8,7 @@ use crate::json;
 use crate::names;
 
 const LIFECYCLES: [&str; 2] = ["Persistent", "Ephemeral"];
-const OWNERSHIPS: [&str; 3] = ["ReadWriteOnceWithFSType", "File", "None"];
+const OWNERSHIPS: [&str; 3] = ["File", "None", "ReadWriteOnceWithFSType"];
 
 /// Checks a class of volumes.
 pub(super) fn class(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
@@ -18,6 +18,9 @@ pub(super) fn class(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErro
     } else {
         let errors = names::qualified(&provisioner).into_iter();
         out.extend(errors.map(|error| FieldError::invalid_text("provisioner", &provisioner, error)));
+    }
+    if object["parameters"].get("").is_some() {
+        out.push(FieldError::invalid_text("parameters", "", "field can not be empty."));
     }
     for (key, known) in
         [("reclaimPolicy", ["Delete", "Retain"]), ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"])]
@@ -42,8 +45,14 @@ pub(super) fn driver(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErr
     }
     for mode in json::list(spec, &["volumeLifecycleModes"]) {
         if !LIFECYCLES.iter().any(|known| mode == known) {
-            let known = ["Ephemeral", "Persistent"];
-            out.push(FieldError::not_supported("spec.volumeLifecycleModes", mode, &known));
+            out.push(FieldError::not_supported("spec.volumeLifecycleModes", mode, &LIFECYCLES));
+        }
+    }
+    let requests = json::list(spec, &["tokenRequests"]);
+    for (index, request) in requests.iter().enumerate() {
+        let audience = json::text(request, &["audience"]);
+        if requests[..index].iter().any(|other| json::text(other, &["audience"]) == audience) {
+            out.push(FieldError::duplicate(format!("spec.tokenRequests[{index}].audience"), &Value::from(audience)));
         }
     }
     let Some(old) = old else { return };
@@ -88,5 +97,35 @@ pub(super) fn attachment(object: &Value, old: Option<&Value>, out: &mut Vec<Fiel
     {
         let shown = internal::of("VolumeAttachmentSpec", spec);
         out.push(FieldError::invalid("spec", &shown, "field is immutable"));
+    }
+}
+
+/// Checks which drivers a node has.
+pub(super) fn node(object: &Value, out: &mut Vec<FieldError>) {
+    let drivers = json::list(object, &["spec", "drivers"]);
+    for (index, driver) in drivers.iter().enumerate() {
+        let at = format!("spec.drivers[{index}]");
+        let name = json::text(driver, &["name"]);
+        if name.is_empty() {
+            out.push(FieldError::required(format!("{at}.name"), ""));
+        } else {
+            let errors = names::subdomain(&name.to_lowercase()).into_iter();
+            out.extend(errors.map(|error| FieldError::invalid_text(format!("{at}.name"), name, error)));
+        }
+        if json::text(driver, &["nodeID"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.nodeID"), ""));
+        }
+        if drivers[..index].iter().any(|other| other["name"] == driver["name"]) {
+            out.push(FieldError::duplicate(format!("{at}.name"), &driver["name"]));
+        }
+        let keys = json::list(driver, &["topologyKeys"]);
+        for (place, key) in keys.iter().enumerate() {
+            let text = key.as_str().unwrap_or_default();
+            let at = format!("{at}.topologyKeys");
+            if keys[..place].contains(key) {
+                out.push(FieldError::duplicate(at.clone(), key));
+            }
+            out.extend(names::qualified(text).into_iter().map(|error| FieldError::invalid_text(&at, text, error)));
+        }
     }
 }

@@ -78,6 +78,21 @@ pub(super) fn volume(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErr
     if let Some(host) = json::at(object, &["spec", "hostPath"]).filter(|host| host.is_object()) {
         super::pods::contents::host_path(host, "spec.hostPath", out);
     }
+    let storage = json::at(object, &["spec", "capacity", "storage"]).and_then(Value::as_str).unwrap_or("1");
+    let nanos = quantity::nanos(storage).unwrap_or(1);
+    if nanos < 0 {
+        let shown = serde_json::from_str(storage).unwrap_or(Value::from(storage));
+        out.push(FieldError::invalid("spec.capacity[storage]", &shown, "must be a valid resource quantity"));
+    }
+    if nanos <= 0 {
+        out.push(FieldError::invalid_text("spec.capacity[storage]", storage, "must be greater than zero"));
+    }
+    placed(object, out);
+    if let Some(csi) = json::at(object, &["spec", "csi"]).filter(|csi| csi.is_object()) {
+        for key in ["driver", "volumeHandle"].into_iter().filter(|key| json::text(csi, &[key]).is_empty()) {
+            out.push(FieldError::required(format!("spec.csi.{key}"), ""));
+        }
+    }
     let mut sources = source(object).into_iter().map(|(key, _)| key);
     if sources.next().is_none() {
         out.push(FieldError::required("spec", "must specify a volume type"));
@@ -85,6 +100,32 @@ pub(super) fn volume(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErr
     out.extend(
         sources.map(|key| FieldError::forbidden(format!("spec.{key}"), "may not specify more than 1 volume type")),
     );
+}
+
+/// Checks which nodes a volume can be reached from.
+fn placed(object: &Value, out: &mut Vec<FieldError>) {
+    let affinity = json::at(object, &["spec", "nodeAffinity"]).filter(|affinity| affinity.is_object());
+    let Some(affinity) = affinity else {
+        if json::at(object, &["spec", "local"]).is_some_and(Value::is_object) {
+            out.push(FieldError::required("spec.nodeAffinity", "Local volume requires node affinity"));
+        }
+        return;
+    };
+    let at = "spec.nodeAffinity.required";
+    if affinity.get("required").is_none_or(Value::is_null) {
+        out.push(FieldError::required(at, "must specify required node constraints"));
+        return;
+    }
+    let terms = json::list(affinity, &["required", "nodeSelectorTerms"]);
+    let at = format!("{at}.nodeSelectorTerms");
+    if terms.is_empty() {
+        out.push(FieldError::required(at.clone(), "must have at least one node selector term"));
+    }
+    for (index, term) in terms.iter().enumerate() {
+        for (place, expression) in json::list(term, &["matchExpressions"]).iter().enumerate() {
+            super::labels::requirement(expression, &format!("{at}[{index}].matchExpressions[{place}]"), true, out);
+        }
+    }
 }
 
 pub(super) fn claim(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {

@@ -21,6 +21,7 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
         _ => &["spec", "template"],
     };
     let path = template.join(".");
+    let mut readable = true;
     not_negative(object, &["spec"], &["replicas"], &mut out);
     if resource.group.is_empty() {
         plain_selector(object, &mut out);
@@ -33,16 +34,19 @@ pub(super) fn workload(resource: &Resource, object: &Value, old: Option<&Value>)
         }
     } else if resource.group == "apps" {
         not_negative(object, &["spec"], SECONDS, &mut out);
-        selector(resource, object, &path, &mut out);
+        readable = selector(resource, object, &path, &mut out);
     } else {
         jobs::check(resource, object, &path, &mut out);
     }
     let spec = json::at(object, template).and_then(|template| template.get("spec")).unwrap_or(&Value::Null);
-    let metadata = json::at(object, template).and_then(|template| template.get("metadata")).unwrap_or(&Value::Null);
-    out.extend(crate::meta::maps_at(&path, metadata));
-    out.extend(pods::spec(spec, &format!("{path}.spec")));
-    if resource.group != "batch" {
-        always(spec, &path, &mut out);
+    // Where no selector can be read, the template is not looked at.
+    if readable {
+        let metadata = json::at(object, template).and_then(|template| template.get("metadata"));
+        out.extend(crate::meta::maps_at(&path, metadata.unwrap_or(&Value::Null)));
+        out.extend(pods::spec(spec, &format!("{path}.spec")));
+        if resource.group != "batch" {
+            always(spec, &path, &mut out);
+        }
     }
     match resource.plural.as_str() {
         "deployments" => rollout::deployment(object, &mut out),
@@ -111,10 +115,20 @@ fn revision(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     out
 }
 
-fn selector(resource: &Resource, object: &Value, path: &str, out: &mut Vec<FieldError>) {
+/// Checks the selector of pods. Answers whether it can be read.
+fn selector(resource: &Resource, object: &Value, path: &str, out: &mut Vec<FieldError>) -> bool {
     let selector = json::at(object, &["spec", "selector"]).filter(|selector| selector.is_object());
+    let daemon = resource.plural == "daemonsets";
     if let Some(selector) = selector {
-        out.extend(super::labels::selector(selector, "spec.selector"));
+        let wrong = super::labels::selector(selector, "spec.selector");
+        if !wrong.is_empty() {
+            out.extend(wrong);
+            // What cannot be read matches nothing, and only some say so.
+            if !daemon {
+                out.push(FieldError::invalid("spec.selector", selector, "invalid label selector"));
+            }
+            return daemon;
+        }
     }
     let empty = selector.is_some_and(|selector| LabelSelector::of_object(selector).is_empty());
     if let (true, Some(selector)) = (empty, selector) {
@@ -124,21 +138,23 @@ fn selector(resource: &Resource, object: &Value, path: &str, out: &mut Vec<Field
             _ => "empty selector is invalid for deployment",
         };
         out.push(FieldError::invalid("spec.selector", selector, detail));
-        return;
+        return true;
     }
     let Some(selector) = selector else {
-        out.push(FieldError::required("spec.selector", ""));
+        if !daemon {
+            out.push(FieldError::required("spec.selector", ""));
+        }
         let labels = json::at(object, &["spec", "template", "metadata", "labels"]).unwrap_or(&Value::Null);
         let detail = "`selector` does not match template `labels`";
         out.push(FieldError::invalid(format!("{path}.metadata.labels"), labels, detail));
-        return;
+        return true;
     };
-    let empty = Value::Object(serde_json::Map::new());
-    let labels = json::at(object, &["spec", "template", "metadata", "labels"]).unwrap_or(&empty);
+    let labels = json::at(object, &["spec", "template", "metadata", "labels"]).unwrap_or(&Value::Null);
     if !LabelSelector::of_object(selector).matches_labels(labels) {
         let detail = "`selector` does not match template `labels`";
         out.push(FieldError::invalid(format!("{path}.metadata.labels"), labels, detail));
     }
+    true
 }
 
 fn immutable(resource: &Resource, object: &Value, old: &Value, out: &mut Vec<FieldError>) {

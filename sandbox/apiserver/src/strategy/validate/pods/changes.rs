@@ -121,7 +121,7 @@ pub(in crate::strategy::validate) fn ephemeral(old: &Value, new: &Value) -> Vec<
     let field = "spec.ephemeralContainers";
     let (before, now) =
         (json::list(old, &["spec", "ephemeralContainers"]), json::list(new, &["spec", "ephemeralContainers"]));
-    let mut out = Vec::new();
+    let mut out = super::spec(new.get("spec").unwrap_or(&Value::Null), "spec");
     for container in before {
         let name = json::text(container, &["name"]);
         let what = format!("existing ephemeral containers {name:?} may not be");

@@ -10,7 +10,11 @@ const STANDARD: [&str; 3] = ["cpu", "ephemeral-storage", "memory"];
 
 /// Checks that variables come from somewhere.
 pub(super) fn env_from(container: &Value, at: &str, out: &mut Vec<FieldError>) {
-    for source in json::list(container, &["envFrom"]) {
+    for (index, source) in json::list(container, &["envFrom"]).iter().enumerate() {
+        let prefix = json::text(source, &["prefix"]);
+        if prefix.contains('=') || !prefix.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            out.push(FieldError::invalid_text(format!("{at}.envFrom[{index}].prefix"), prefix, super::VARIABLE));
+        }
         if !["configMapRef", "secretRef"].iter().any(|key| source.get(key).is_some_and(Value::is_object)) {
             let detail = "must specify one of: `configMapRef` or `secretRef`";
             out.push(FieldError::invalid_text(format!("{at}.envFrom"), "", detail));
@@ -40,6 +44,24 @@ pub(super) fn of_init(container: &Value, at: &str, out: &mut Vec<FieldError>) {
     for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"].into_iter().filter(|key| set(key)) {
         let detail = "may not be set for init containers without restartPolicy=Always";
         out.push(FieldError::forbidden(format!("{at}.{key}"), detail));
+    }
+}
+
+/// What looks into a pod is neither probed nor limited, and looks at a container that is there.
+pub(super) fn of_ephemeral(spec: &Value, container: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let keys = ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy"];
+    let set = |key: &&str| match container.get(*key) {
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        _ => false,
+    };
+    for key in keys.into_iter().filter(set) {
+        out.push(FieldError::forbidden(format!("{at}.{key}"), "cannot be set for an Ephemeral Container"));
+    }
+    let target = json::text(container, &["targetContainerName"]);
+    let mut all = ["containers", "initContainers"].into_iter().flat_map(|key| json::list(spec, &[key]));
+    if !target.is_empty() && !all.any(|other| other["name"] == target) {
+        out.push(FieldError::not_found(format!("{at}.targetContainerName"), &Value::from(target)));
     }
 }
 
@@ -92,6 +114,14 @@ pub(in crate::strategy::validate) fn host_path(host: &Value, at: &str, out: &mut
     let kind = json::text(host, &["type"]);
     if !HOST_KINDS.contains(&kind) {
         out.push(FieldError::not_supported(format!("{at}.type"), &Value::from(kind), &HOST_KINDS));
+    }
+}
+
+/// What is counted comes in whole pieces.
+pub(super) fn whole(name: &str, amount: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let nanos = amount.as_str().and_then(crate::quantity::nanos).unwrap_or(0);
+    if name.contains('/') && nanos % 1_000_000_000 != 0 {
+        out.push(FieldError::invalid(at, amount, "must be an integer"));
     }
 }
 

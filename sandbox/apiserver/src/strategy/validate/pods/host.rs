@@ -1,5 +1,6 @@
 //! What a pod asks of its host: users, names, resolvers, sharing.
 
+use regex::Regex;
 use serde_json::Value;
 
 use crate::field::FieldError;
@@ -9,6 +10,13 @@ use crate::names;
 const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 /// The greatest number of a user or group.
 const ID_MAX: i64 = i32::MAX as i64;
+
+/// Servers of names that a pod may have.
+const SERVERS_MAX: usize = 3;
+const SYSCTL_MAX: usize = 253;
+const SEARCH: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and \
+                      must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+                      '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 
 type Rule = fn(&str) -> Vec<String>;
 
@@ -78,6 +86,18 @@ fn security(spec: &Value, path: &str, out: &mut Vec<FieldError>) {
             }
         }
         profile(context, &at, out);
+        let known = Regex::new(r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$").ok();
+        for (index, sysctl) in json::list(context, &["sysctls"]).iter().enumerate() {
+            let (name, at) = (json::text(sysctl, &["name"]), format!("{at}.sysctls[{index}].name"));
+            let fits = name.len() <= SYSCTL_MAX && known.as_ref().is_none_or(|known| known.is_match(name));
+            if name.is_empty() {
+                out.push(FieldError::required(at, ""));
+            } else if !fits {
+                let pattern = known.as_ref().map(Regex::as_str).unwrap_or_default();
+                let detail = format!("must have at most {SYSCTL_MAX} characters and match regex {pattern}");
+                out.push(FieldError::invalid_text(at, name, detail));
+            }
+        }
     }
     if spec["shareProcessNamespace"] == true && spec["hostPID"] == true {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
@@ -113,6 +133,11 @@ pub(super) fn container(container: &Value, at: &str, out: &mut Vec<FieldError>) 
     let at = format!("{at}.securityContext");
     id(context, "runAsGroup", &at, out);
     id(context, "runAsUser", &at, out);
+    let mount = json::text(context, &["procMount"]);
+    let known = ["Default", "Unmasked"];
+    if !mount.is_empty() && !known.contains(&mount) {
+        out.push(FieldError::not_supported(format!("{at}.procMount"), &Value::from(mount), &known));
+    }
     profile(context, &at, out);
     if context["allowPrivilegeEscalation"] == false {
         let added = json::list(context, &["capabilities", "add"]);
@@ -141,8 +166,23 @@ fn resolver(spec: &Value, path: &str, out: &mut Vec<FieldError>) {
             return;
         }
     }
+    if servers.len() > SERVERS_MAX {
+        let detail = format!("must not have more than {SERVERS_MAX} nameservers");
+        out.push(FieldError::invalid(format!("{at}.nameservers"), &Value::Array(servers.to_vec()), detail));
+    }
     for (index, server) in servers.iter().filter_map(Value::as_str).enumerate() {
         address(server, format!("{at}.nameservers[{index}]"), out);
+    }
+    for (index, domain) in json::list(spec, &["dnsConfig", "searches"]).iter().filter_map(Value::as_str).enumerate() {
+        // Names of services may begin with an underscore.
+        if domain != "." && !names::is_subdomain(&domain.trim_end_matches('.').replace('_', "a")) {
+            out.push(FieldError::invalid_text(format!("{at}.searches[{index}]"), domain, SEARCH));
+        }
+    }
+    for (index, option) in json::list(spec, &["dnsConfig", "options"]).iter().enumerate() {
+        if json::text(option, &["name"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.options[{index}]"), "must not be empty"));
+        }
     }
 }
 

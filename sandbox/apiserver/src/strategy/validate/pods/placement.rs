@@ -91,6 +91,12 @@ fn spread(spec: &Value, path: &str, out: &mut Vec<FieldError>) {
             out.push(FieldError::required(format!("{at}.topologyKey"), "can not be empty"));
         }
         let action = json::text(constraint, &["whenUnsatisfiable"]);
+        let same =
+            |other: &&Value| ["topologyKey", "whenUnsatisfiable"].iter().all(|key| other[*key] == constraint[*key]);
+        if json::list(spec, &["topologySpreadConstraints"])[index + 1..].iter().any(|other| same(&other)) {
+            let pair = format!("{{{}, {action}}}", json::text(constraint, &["topologyKey"]));
+            out.push(FieldError::duplicate(format!("{at}.{{topologyKey, whenUnsatisfiable}}"), &Value::from(pair)));
+        }
         let known = ["DoNotSchedule", "ScheduleAnyway"];
         if !known.contains(&action) {
             let at = format!("{at}.whenUnsatisfiable");

@@ -47,6 +47,21 @@ pub(super) fn check(resource: &Resource, object: &Value, template: &str, out: &m
         let shown = internal::of("SuccessPolicy", policy);
         out.push(FieldError::invalid(format!("{at}.successPolicy"), &shown, "requires indexed completion mode"));
     }
+    if let Some(most) = spec.get("maxFailedIndexes").filter(|most| !most.is_null()) {
+        if spec.get("backoffLimitPerIndex").is_none_or(Value::is_null) {
+            let detail = "when maxFailedIndexes is specified";
+            out.push(FieldError::required(format!("{at}.backoffLimitPerIndex"), detail));
+        }
+        if mode != "Indexed" {
+            let detail = "requires indexed completion mode";
+            out.push(FieldError::invalid(format!("{at}.maxFailedIndexes"), most, detail));
+        }
+    }
+    let replaced = json::text(spec, &["podReplacementPolicy"]);
+    let known = ["Failed", "TerminatingOrFailed"];
+    if !replaced.is_empty() && !known.contains(&replaced) {
+        out.push(FieldError::not_supported(format!("{at}.podReplacementPolicy"), &Value::from(replaced), &known));
+    }
     failures(spec, &format!("{at}.podFailurePolicy.rules"), out);
     let by = json::text(spec, &["managedBy"]);
     if !by.is_empty() && !by.contains('/') {
@@ -130,6 +145,7 @@ fn own_selector(object: &Value, spec: &Value, out: &mut Vec<FieldError>) {
     if *selector != serde_json::json!({"matchLabels": label}) {
         out.push(FieldError::invalid("spec.selector", selector, "`selector` not auto-generated"));
         let labels = json::at(spec, &["template", "metadata", "labels"]).unwrap_or(&Value::Null);
+        let labels = &json::sorted(labels);
         let wanted = json::at(selector, &["matchLabels"]).and_then(Value::as_object);
         if wanted.into_iter().flatten().any(|(key, value)| labels.get(key) != Some(value)) {
             let detail = "`selector` does not match template `labels`";
@@ -219,6 +235,9 @@ pub(super) fn status(object: &Value, out: &mut Vec<FieldError>) {
 /// What fields of a schedule may say, from the least to the greatest.
 const FIELDS: [(i64, i64); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
 
+/// Words that stand for schedules.
+const DESCRIPTORS: [&str; 7] = ["@annually", "@daily", "@hourly", "@midnight", "@monthly", "@weekly", "@yearly"];
+
 /// Says what is wrong with the numbers of a schedule.
 fn ranges(fields: &[&str]) -> Option<String> {
     for (field, (least, most)) in fields.iter().zip(FIELDS) {
@@ -254,6 +273,8 @@ fn schedule(object: &Value, out: &mut Vec<FieldError>) {
     } else if text.contains("TZ") {
         let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
         out.push(FieldError::invalid_text("spec.schedule", text, detail));
+    } else if text.starts_with('@') && !text.starts_with("@every ") && !DESCRIPTORS.contains(&text) {
+        out.push(FieldError::invalid_text("spec.schedule", text, format!("unrecognized descriptor: {text}")));
     } else if !text.starts_with('@') && fields.len() != 5 {
         let detail = format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "));
         out.push(FieldError::invalid_text("spec.schedule", text, detail));

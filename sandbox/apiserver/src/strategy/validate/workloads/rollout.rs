@@ -83,6 +83,14 @@ pub(super) fn stateful_set(object: &Value, out: &mut Vec<FieldError>) {
         let detail = "must be 'OrderedReady' or 'Parallel'";
         out.push(FieldError::invalid_text("spec.podManagementPolicy", policy, detail));
     }
+    for key in ["whenDeleted", "whenScaled"] {
+        let policy = json::text(object, &["spec", "persistentVolumeClaimRetentionPolicy", key]);
+        let known = ["Retain", "Delete"];
+        if !policy.is_empty() && !known.contains(&policy) {
+            let at = format!("spec.persistentVolumeClaimRetentionPolicy.{key}");
+            out.push(FieldError::not_supported(at, &Value::from(policy), &known));
+        }
+    }
     let at = "spec.updateStrategy";
     let strategy = json::at(object, &["spec", "updateStrategy"]).unwrap_or(&Value::Null);
     let rolling = strategy.get("rollingUpdate").filter(|rolling| rolling.is_object());
