@@ -49,8 +49,32 @@ mod likeness {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn kubectl_tells_the_same_stories() {
         let config = Config { controllers: true, ..Config::default() };
-        let Some(said) = replay("LATTICE_KUBECTL_CONTRACT_DIR", config, &[]).await else { return };
+        let stories = "LATTICE_KUBECTL_CONTRACT_DIR";
+        let Some(mut said) = replay(stories, config.clone(), &[]).await else { return };
+        if let Some(only) = raced(&said) {
+            said = replay(stories, config, &["--only", &only]).await.unwrap();
+        }
         let last = said.lines().last().unwrap_or_default();
         assert!(last.ends_with(" 0 failed"), "{said}");
+    }
+
+    /// Names the stories that failed, where `kubectl` alone is to blame: when its `wait` runs out, it now and then takes
+    /// the end of its own watch for the server's, on a real server too, and says so.
+    fn raced(said: &str) -> Option<String> {
+        let failed: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("FAIL ")).collect();
+        let ids: Option<Vec<&str>> = failed
+            .iter()
+            .map(|line| line.split_once(": ").filter(|(_, why)| why.contains(" reflector.go:")).map(|(id, _)| id))
+            .collect();
+        ids.filter(|ids| !ids.is_empty()).map(|ids| format!("^({})$", ids.join("|")))
+    }
+
+    #[test]
+    fn a_story_is_told_again_only_for_what_kubectl_did_wrong() {
+        let race =
+            "FAIL wait: step 6: kubectl wait: stderr: want 'timed out', got 'W1130 07:00:07 1 reflector.go:492] k8s'";
+        assert_eq!(raced(&format!("{race}\n1 passed, 1 failed\n")), Some("^(wait)$".to_owned()));
+        assert_eq!(raced(&format!("{race}\nFAIL get: step 0: kubectl get: rc: want '0', got '1'\n")), None);
+        assert_eq!(raced("2 passed, 0 failed\n"), None);
     }
 }
