@@ -140,14 +140,7 @@ pub(crate) fn delete_options(mut value: Value) -> Result<Value> {
         return Err(Status::bad_request(text));
     }
     if let Some(node) = kinds::node_of("meta.k8s.io/v1", "DeleteOptions") {
-        typed::read(node, &mut value, &mut Vec::new()).map_err(|why| {
-            // Some texts have types of their own names there.
-            let named = [("propagationPolicy", "v1.DeletionPropagation"), ("uid", "types.UID")];
-            let own = named.iter().find(|(field, _)| why.contains(&format!(".{field} of type string")));
-            Status::bad_request(
-                own.map_or(why.clone(), |(_, name)| why.replace("of type string", &format!("of type {name}"))),
-            )
-        })?;
+        typed::read(node, &mut value, &mut Vec::new()).map_err(Status::bad_request)?;
     }
     Ok(value)
 }

@@ -244,7 +244,7 @@ async fn set(
     let outcome = update::change(core, write, &mut |live| {
         let (scale, warnings) = scaled(&seen_by_patches(resource, live))?;
         let replicas = json::at(&scale, &["spec", "replicas"]).cloned().unwrap_or(Value::from(0));
-        check(write, resource, &paths.spec, &replicas)?;
+        check(write, resource, &paths.spec, &replicas).map_err(|status| status.with_warnings(warnings.clone()))?;
         let mut object = live.clone();
         let steps: Vec<&str> = paths.spec.iter().map(String::as_str).collect();
         let changed = at(live, &paths.spec) != Some(&replicas);

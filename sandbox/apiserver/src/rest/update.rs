@@ -153,7 +153,8 @@ pub(crate) async fn change(
         let stored = core.stored(write.resource, write.namespace, write.name)?;
         let live = serve::served(write.resource, &stored);
         let proposal = propose(&live)?;
-        let conditional = check_revision(write, &stored, &live, &proposal.object)?;
+        let conditional = check_revision(write, &stored, &live, &proposal.object)
+            .map_err(|status| status.with_warnings(proposal.warnings.clone()))?;
         match step(core, write, &stored, &live, proposal).await? {
             Some(outcome) => return Ok(outcome),
             None if conditional => return Err(Status::modified(&write.resource.target(), write.name)),

@@ -14,7 +14,7 @@ const TIME_FORMAT: &str = "2006-01-02T15:04:05Z07:00";
 
 /// Reads an object: fields that the type does not have are dropped and named, nulls are dropped.
 pub(crate) fn read(node: &Node, value: &mut Value, unknown: &mut Vec<String>) -> Result<(), String> {
-    let mut reader = Reader { path: Vec::new(), fields: Vec::new(), owner: go_name(node.name), unknown };
+    let mut reader = Reader { path: Vec::new(), fields: Vec::new(), owner: node.name, levels: 0, unknown };
     reader.value(Place::of(node), value)
 }
 
@@ -22,8 +22,10 @@ struct Reader<'a> {
     /// The path with list indices, as warnings name it.
     path: Vec<String>,
     /// The path of struct fields alone, as type errors name it.
-    fields: Vec<String>,
-    owner: String,
+    fields: Vec<(&'static str, String)>,
+    owner: &'static str,
+    /// Lists and maps between the last struct field and what is read.
+    levels: usize,
     unknown: &'a mut Vec<String>,
 }
 
@@ -42,9 +44,12 @@ impl Reader<'_> {
         let place = if self.fields.is_empty() {
             "Go value".to_owned()
         } else {
-            format!("Go struct field {}.{}", self.owner, self.fields.join("."))
+            let path: Vec<String> = self.fields.iter().map(|(owner, key)| within(owner, key)).collect();
+            format!("Go struct field {}.{}", go_name(self.owner), path.join("."))
         };
-        format!("json: cannot unmarshal {got} into {place} of type {}", go_type(node))
+        let field = self.fields.last().map_or("", |(_, key)| key);
+        let kind = named(self.owner, field, self.levels).map_or_else(|| go_type(node), String::from);
+        format!("json: cannot unmarshal {got} into {place} of type {kind}")
     }
 
     fn value(&mut self, place: Place<'_>, value: &mut Value) -> Result<(), String> {
@@ -78,11 +83,13 @@ impl Reader<'_> {
 
     fn array(&mut self, place: Place<'_>, value: &mut Value) -> Result<(), String> {
         let items = place.items();
+        self.levels += 1;
         for (index, item) in value.as_array_mut().into_iter().flatten().enumerate() {
             self.path.push(format!("[{index}]"));
             self.value(items, item)?;
             self.path.pop();
         }
+        self.levels -= 1;
         Ok(())
     }
 
@@ -91,7 +98,9 @@ impl Reader<'_> {
         let Value::Object(map) = value else { return Ok(()) };
         let typed = node.is_struct();
         let closed = typed && node.values.is_none();
-        let owner = typed.then(|| std::mem::replace(&mut self.owner, go_name(node.name)));
+        let owner = typed.then(|| std::mem::replace(&mut self.owner, node.name));
+        let levels = self.levels;
+        self.levels = if typed { 0 } else { levels + 1 };
         for (key, item) in map.iter_mut() {
             if closed && !node.fields.contains_key(key) {
                 self.unknown.push(join(&self.path, key));
@@ -101,7 +110,7 @@ impl Reader<'_> {
             let Some(inner) = place.field(key) else { continue };
             self.path.push(segment(&self.path, key));
             if typed {
-                self.fields.push(key.clone());
+                self.fields.push((node.name, key.clone()));
             }
             self.value(inner, item)?;
             if typed {
@@ -112,6 +121,7 @@ impl Reader<'_> {
         if let Some(owner) = owner {
             self.owner = owner;
         }
+        self.levels = levels;
         if typed {
             map.retain(|_, item| !item.is_null());
         } else if node.values.as_ref().is_some_and(|values| is_text(values.node())) {
@@ -202,12 +212,48 @@ fn go_type(node: &Node) -> String {
             format!("map[string]{}", node.values.as_ref().map_or_else(String::new, |link| go_type(link.node())))
         }
         Shape::IntOrString => "int32".to_owned(),
-        _ => format!("v1.{}", go_name(node.name)),
+        _ => {
+            let package = node.name.rsplit('.').nth(1).unwrap_or("v1");
+            format!("{package}.{}", go_name(node.name))
+        }
     }
+}
+
+/// Names a field, and the struct within its owner that has it.
+fn within(owner: &str, key: &str) -> String {
+    let row = |name: &str| {
+        let lines = include_str!("builtin/numbers.txt").lines();
+        let mut rows = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        rows.next().unwrap_or_default()
+    };
+    let package = owner.rsplit_once('.').map_or("", |(package, _)| package);
+    let inlined = row(owner).split(' ').filter_map(|word| word.strip_prefix('+')?.split(':').next());
+    let has =
+        |name: &&str| row(&format!("{package}.{name}")).split(' ').any(|word| word.split(':').next() == Some(key));
+    let mut having = inlined.filter(has);
+    having.next().map_or_else(|| key.to_owned(), |name| format!("{name}.{key}"))
+}
+
+/// Finds the name of a field's type, or of what is so many lists and maps deep in it.
+fn named(owner: &str, field: &str, levels: usize) -> Option<&'static str> {
+    let row = include_str!("builtin/gotypes.txt")
+        .lines()
+        .find_map(|line| line.strip_prefix(owner)?.strip_prefix(' '))
+        .filter(|_| !owner.is_empty())?;
+    let kind = row.split(' ').find_map(|word| word.strip_prefix(field)?.strip_prefix('='))?;
+    (0..levels).try_fold(kind, |kind, _| {
+        kind.strip_prefix("[]").or_else(|| kind.strip_prefix("map[")?.split_once(']').map(|(_, inner)| inner))
+    })
 }
 
 /// Says why a patched object cannot be converted to its type, as a strategic merge patch tells it.
 pub(crate) fn unconvertible(node: &Node, value: &Value) -> Option<String> {
+    misfit(("", "", 0), node, value)
+}
+
+/// Says it of a field: the owner's type, the key, and how many lists and maps deep it is.
+fn misfit((owner, field, levels): (&str, &str, usize), node: &Node, value: &Value) -> Option<String> {
+    let shown = || named(owner, field, levels).map_or_else(|| go_type(node), String::from);
     let kind = match value {
         Value::Null => return None,
         Value::Bool(_) => "bool",
@@ -221,13 +267,16 @@ pub(crate) fn unconvertible(node: &Node, value: &Value) -> Option<String> {
         (Shape::Object, Value::Object(map)) => {
             let mut keys: Vec<&String> = map.keys().collect();
             keys.sort();
-            keys.into_iter().find_map(|key| unconvertible(Place::of(node).field(key)?.node, &map[key]))
+            keys.into_iter().find_map(|key| {
+                let place = if node.is_struct() { (node.name, key.as_str(), 0) } else { (owner, field, levels + 1) };
+                misfit(place, Place::of(node).field(key)?.node, &map[key])
+            })
         }
         (Shape::Object, _) if node.is_struct() => Some(format!("cannot restore struct from: {kind}")),
         (Shape::Object, _) => Some(format!("cannot restore map from {kind}")),
         (Shape::Array, Value::Array(items)) => {
             let inner = Place::of(node).items();
-            items.iter().find_map(|item| unconvertible(inner.node, item))
+            items.iter().find_map(|item| misfit((owner, field, levels + 1), inner.node, item))
         }
         (Shape::Array, _) => Some(format!("cannot restore slice from {kind}")),
         (Shape::String, Value::String(text)) if node.format == "byte" => {
@@ -235,8 +284,12 @@ pub(crate) fn unconvertible(node: &Node, value: &Value) -> Option<String> {
             read.err().map(|why| format!("error decoding from json: {why}"))
         }
         (Shape::String, _) if node.format == "byte" => Some(format!("cannot restore slice from {kind}")),
+        (Shape::IntOrString, Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            let got = json::type_name(value).replace("boolean", "bool");
+            Some(format!("json: cannot unmarshal {got} into Go value of type int32"))
+        }
         (Shape::Integer, Value::Number(number)) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
-            Some(format!("cannot convert {kind} to {}", go_type(node)))
+            Some(format!("cannot convert {kind} to {}", shown()))
         }
         (Shape::String, Value::String(_))
         | (Shape::Integer | Shape::Number, Value::Number(_))
@@ -244,7 +297,9 @@ pub(crate) fn unconvertible(node: &Node, value: &Value) -> Option<String> {
         | (Shape::IntOrString | Shape::Any, _) => None,
         (Shape::String, _) if !node.format.is_empty() || !node.name.is_empty() => None,
         // A whole number could be a letter.
-        (Shape::String, Value::Number(number)) if !number.is_f64() => Some(format!("cannot convert {kind} to string")),
+        (Shape::String, Value::Number(number)) if !number.is_f64() => {
+            Some(format!("cannot convert {kind} to {}", shown()))
+        }
         _ => Some(format!("unrecognized type: {}", go_type(node))),
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn create(core: &Core, resource: &Resource, object: &Value) -> Vec<Fi
 
 /// Checks a changed object.
 pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value, subresource: &str) -> Vec<FieldError> {
-    let mut out = meta::validate_update(old, new);
+    let mut out = meta::validate_update(resource, old, new);
     if subresource.is_empty() || resource.is_custom() {
         out.extend(meta::validate_again(resource, new));
     }

@@ -127,6 +127,7 @@ fn strategic(namespace: &str) -> Vec<Step> {
         .says("invalid patch format of retainKeys"),
         patched(500, &pod(order)).says("doesn't match $setElementOrder list"),
         patched(422, &json!({"spec": {"replicas": "x"}})).says("unrecognized type: int32"),
+        patched(422, &pod(json!({"restartPolicy": 5}))).says("cannot convert int64 to v1.RestartPolicy"),
     ]
 }
 
@@ -185,6 +186,12 @@ fn crud(namespace: &str) -> Vec<Step> {
             .send(&old)
             .says("the API version in the data (extensions/v1beta1) does not match the expected API version (apps/v1)"),
         ask("PUT", format!("/api/v1/namespaces/{namespace}/services/s"), 201).send(&service),
+        ask("POST", format!("/api/v1/namespaces/{namespace}/services"), 400)
+            .send(&json!({"metadata": {"name": "t"}, "spec": {"ipFamilies": [5]}}))
+            .says("Go struct field ServiceSpec.spec.ipFamilies of type v1.IPFamily"),
+        ask("POST", format!("/api/v1/namespaces/{namespace}/pods"), 400)
+            .send(&json!({"metadata": {"name": "t"}, "spec": {"volumes": [{"name": "v", "emptyDir": {"medium": 5}}]}}))
+            .says("EmptyDirVolumeSource.spec.volumes.VolumeSource.emptyDir.medium of type v1.StorageMedium"),
         ask("POST", format!("{maps}?dryRun=all"), 415).header("content-type", "text/plain").text("hello"),
         ask("POST", format!("{maps}?fieldValidation=Strict"), 400)
             .text(r#"{"metadata":{"name":"c","x":1},"data":{"a":"1","a":"2"},"y":2}"#)
@@ -220,6 +227,7 @@ fn delete(namespace: &str) -> Vec<Step> {
 
 fn names(namespace: &str) -> Vec<Step> {
     let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let limits = format!("/api/v1/namespaces/{namespace}/limitranges");
     let owner = json!({"apiVersion": "v1", "kind": "A", "name": "a", "uid": "x"});
     let mut deployment = workload("Deployment", &json!({"name": "c", "image": "i"}));
     deployment["spec"]["template"]["metadata"]["labels"]["a b"] = json!("c");
@@ -232,6 +240,14 @@ fn names(namespace: &str) -> Vec<Step> {
         ask("POST", format!("/apis/apps/v1/namespaces/{namespace}/deployments"), 422)
             .send(&deployment)
             .at("/details/causes/0/field", "spec.template.labels"),
+        // How often an error is found differs from kind to kind.
+        ask("POST", &limits, 201).send(&json!({"metadata": {"name": "l"}, "spec": {"limits": []}})),
+        ask("PATCH", format!("{limits}/l"), 422)
+            .send(&json!({"metadata": {"finalizers": ["a b/c"]}}))
+            .at("/details/causes/2", Value::Null),
+        ask("PATCH", format!("{limits}/l"), 422)
+            .send(&json!({"metadata": {"uid": "x"}}))
+            .at("/details/causes/1", Value::Null),
         ask("POST", things(namespace), 201).send(&thing(namespace, &json!({}))),
         ask("PATCH", format!("{}/t", things(namespace)), 422)
             .send(&json!({"apiVersion": format!("{namespace}.example.com/v2")}))
