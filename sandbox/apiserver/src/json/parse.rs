@@ -258,7 +258,7 @@ impl Reader<'_> {
 }
 
 /// Reads a number; one with a fraction or an exponent is a float.
-fn number(text: &str) -> Option<Value> {
+pub(super) fn number(text: &str) -> Option<Value> {
     if let Ok(whole) = text.parse::<i64>() {
         return Some(Value::from(whole));
     }
