@@ -236,6 +236,7 @@ mod tests {
             ("a: b: c\n", "mapping values are not allowed in this context"),
             ("a:\n  b: c\n d: e\n", "line 2: did not find expected key"),
             ("a: [b\n", "line 1: did not find expected ',' or ']'"),
+            ("{\"a\": 1", "line 1: did not find expected ',' or '}'"),
             ("a: @b\n", "found character that cannot start any token"),
             ("a:\n  - b\n  c: d\n", "line 2: did not find expected '-' indicator"),
             ("a: b\nc\n", "line 3: could not find expected ':'"),

@@ -32,11 +32,11 @@ pub(super) fn form_of(line: usize, why: &str) -> String {
 /// Finds the words for an error; `open` is the line at which the innermost list or map begins, if there is one.
 pub(super) fn of(text: &str, error: &ScanError, open: Option<usize>) -> String {
     let line = error.marker().line();
-    // The end of a text is on a line of its own where the last one is ended.
-    let end = text.matches('\n').count() + 1;
+    // The end of a document is on a line of its own, that of a text only where the last one is ended.
+    let (end, text_end) = (text.lines().count() + 1, text.matches('\n').count() + 1);
     let before = text.char_indices().nth(error.marker().index()).map_or(text, |(at, _)| &text[..at]).trim_end();
     match error.kind() {
-        ErrorKind::UnclosedQuotedScalar => text_of(end, "found unexpected end of stream"),
+        ErrorKind::UnclosedQuotedScalar => text_of(text_end, "found unexpected end of stream"),
         ErrorKind::UnclosedFlowCollection { .. } if text.trim_end().ends_with(['[', '{', ',', ':']) => {
             form_of(end, "did not find expected node content")
         }
