@@ -12,7 +12,7 @@ mod namespaces;
 mod notes;
 mod owners;
 mod policies;
-mod quotas;
+pub(crate) mod quotas;
 mod roles;
 
 use std::collections::{HashMap, HashSet};

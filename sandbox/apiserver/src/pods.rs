@@ -1,5 +1,6 @@
 //! What is done to pods through paths of their own: binding to a node, eviction.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -146,7 +147,7 @@ fn spend(core: &Core, pod: &Value, dry_run: bool) -> Result<()> {
         }
         let allowed = number("disruptionsAllowed");
         if allowed <= 0 {
-            return Err(refuse(format!("The disruption budget {name} does not allow evicting pods currently"), None));
+            return Err(refuse(used_up(&budget), None));
         }
         let mut new = budget.clone();
         let now = core.now();
@@ -170,4 +171,68 @@ fn spend(core: &Core, pod: &Value, dry_run: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says why a budget lets no more pods go.
+fn used_up(budget: &Value) -> String {
+    let name = meta::name(budget);
+    let number = |key: &str| json::at(budget, &["status", key]).and_then(Value::as_i64).unwrap_or(0);
+    let (now, wanted) = (number("currentHealthy"), number("desiredHealthy"));
+    let conditions = json::list(budget, &["status", "conditions"]);
+    let told = conditions.iter().find(|condition| condition["type"] == "DisruptionAllowed");
+    let told = told.filter(|condition| condition["status"] == "False" && condition["message"] != "");
+    let text = |condition: &Value, key: &str| json::text(condition, &[key]).to_owned();
+    let stays = format!("The disruption budget {name} does not allow evicting pods currently");
+    match told {
+        Some(condition) if condition["reason"] == "SyncFailed" => {
+            format!("{stays} because it failed sync: {}", text(condition, "message"))
+        }
+        _ if now <= wanted => {
+            format!("The disruption budget {name} needs {wanted} healthy pods and has {now} currently")
+        }
+        Some(condition) => format!("{stays} ({}): {}", text(condition, "reason"), text(condition, "message")),
+        None => stays,
+    }
+}
+
+/// Checks which container is meant, and options of a log.
+pub(crate) fn asked_of_one(pod: &Value, subresource: &str, option: impl Fn(&str) -> String) -> Result<()> {
+    let mut wrong = Vec::new();
+    let least =
+        if subresource == "log" { vec![("limitBytes", 1), ("sinceSeconds", 1), ("tailLines", 0)] } else { vec![] };
+    for (key, least) in least {
+        let Ok(number) = option(key).parse::<i64>() else { continue };
+        if number < least {
+            let words = if least == 0 { "greater than or equal to 0" } else { "greater than 0" };
+            wrong.push(FieldError::invalid(key, &number.into(), format!("must be {words}")));
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Status::invalid(&Target::new("", "PodLogOptions"), meta::name(pod), &wrong));
+    }
+    if subresource == "portforward" {
+        return Ok(());
+    }
+    let named = |key: &str| {
+        let all = json::list(pod, &["spec", key]).iter();
+        all.map(|container| json::text(container, &["name"]).to_owned()).collect::<Vec<_>>()
+    };
+    let (own, before, beside) = (named("containers"), named("initContainers"), named("ephemeralContainers"));
+    let (name, wanted) = (meta::name(pod), option("container"));
+    if wanted.is_empty() {
+        if own.len() < 2 {
+            return Ok(());
+        }
+        let mut why = format!("a container name must be specified for pod {name}, choose one of: [{}]", own.join(" "));
+        for (what, names) in [("init", &before), ("ephemeral", &beside)] {
+            if !names.is_empty() {
+                let _ = write!(why, " or one of the {what} containers: [{}]", names.join(" "));
+            }
+        }
+        return Err(Status::bad_request(why));
+    }
+    if [own, before, beside].concat().contains(&wanted) {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}")))
 }

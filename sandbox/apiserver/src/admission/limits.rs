@@ -1,9 +1,10 @@
 //! LimitRanges and ResourceQuotas: what one object, and all of a namespace, may take.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Operation;
 use super::policies::Request;
+use crate::controllers::quotas;
 use crate::core::Core;
 use crate::json;
 use crate::meta;
@@ -136,13 +137,28 @@ pub(super) fn count(request: &Request<'_>) -> Result<()> {
     let counted = format!("count/{}", resource.target().qualified());
     let plain = resource.group.is_empty() && PLAIN.contains(&resource.plural.as_str());
     let names: Vec<&str> = if plain { vec![&counted, &resource.plural] } else { vec![&counted] };
+    let mut wanted: Vec<(String, String)> = names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect();
+    let new = request.new.unwrap_or(&Value::Null);
+    if resource.is("", "Pod") {
+        wanted.extend(amounts(new));
+    } else if resource.is("", "PersistentVolumeClaim") {
+        let size = json::text(new, &["spec", "resources", "requests", "storage"]);
+        wanted.extend((!size.is_empty()).then(|| ("requests.storage".to_owned(), size.to_owned())));
+    }
     for quota in core.builtin_list(QUOTAS, write.namespace) {
         for _ in 0..ATTEMPTS_MAX {
             let key = Key::new(write.namespace, meta::name(&quota));
             let Some(stored) = core.store.get(QUOTAS, &key) else { break };
             let mut live = stored.value();
             let name = request.new.map(meta::name).unwrap_or_default();
-            if !spend(&mut live, &names).map_err(|why| Status::forbidden(&resource.target(), name, &why))? {
+            if resource.is("", "Pod") && !quotas::covers(&live, new) {
+                break;
+            }
+            let told = if resource.is("", "Pod") { unsaid(&live, new) } else { None };
+            if let Some(why) = told {
+                return Err(Status::forbidden(&resource.target(), name, &why));
+            }
+            if !spend(&mut live, &wanted).map_err(|why| Status::forbidden(&resource.target(), name, &why))? {
                 break;
             }
             if write.options.dry_run || core.store.replace(QUOTAS, &stored, live).is_ok() {
@@ -153,20 +169,70 @@ pub(super) fn count(request: &Request<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Adds one to what a quota counts; answers whether it counts the kind at all. One whose use nobody told counts nothing.
-fn spend(quota: &mut Value, names: &[&str]) -> std::result::Result<bool, String> {
-    let mut counts = false;
-    for name in names {
-        let number = |key: &str| json::at(quota, &["status", key, name])?.as_str()?.parse::<i64>().ok();
-        let (Some(hard), Some(used)) = (number("hard"), number("used")) else { continue };
-        if used >= hard {
-            let quota = meta::name(quota);
-            return Err(format!(
-                "exceeded quota: {quota}, requested: {name}=1, used: {name}={used}, limited: {name}={hard}"
-            ));
+/// Amounts of a pod that quotas know, by the names that containers and quotas give them.
+const AMOUNTS: [(&str, &str, &[&str]); 4] = [
+    ("requests", "cpu", &["cpu", "requests.cpu"]),
+    ("requests", "memory", &["memory", "requests.memory"]),
+    ("limits", "cpu", &["limits.cpu"]),
+    ("limits", "memory", &["limits.memory"]),
+];
+
+/// Returns what a pod takes of what quotas know.
+fn amounts(pod: &Value) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (part, name, known) in AMOUNTS {
+        let total = quotas::asked(pod, part, name);
+        out.extend(known.iter().map(|known| ((*known).to_owned(), total.clone())));
+    }
+    out
+}
+
+/// Names what a quota is about and containers of a pod leave out.
+fn unsaid(quota: &Value, pod: &Value) -> Option<String> {
+    let mut missing = Vec::new();
+    for (part, name, known) in AMOUNTS {
+        let silent = json::list(pod, &["spec", "containers"])
+            .iter()
+            .chain(json::list(pod, &["spec", "initContainers"]))
+            .filter(|_| json::at(pod, &["spec", "resources", part, name]).is_none())
+            .filter(|container| json::at(container, &["resources", part, name]).is_none());
+        let silent: Vec<&str> = silent.map(|container| json::text(container, &["name"])).collect();
+        let hard = |known: &&&str| json::at(quota, &["status", "hard", known]).is_some();
+        missing
+            .extend(known.iter().filter(hard).filter(|_| !silent.is_empty()).map(|known| (*known, silent.join(","))));
+    }
+    missing.sort();
+    let words: Vec<String> = missing.iter().map(|(name, silent)| format!("{name} for: {silent}")).collect();
+    (!words.is_empty()).then(|| format!("failed quota: {}: must specify {}", meta::name(quota), words.join("; ")))
+}
+
+/// Adds what an object takes to what a quota counts; answers whether it counts any of it. What nobody told the use of is
+/// not counted.
+fn spend(quota: &mut Value, wanted: &[(String, String)]) -> std::result::Result<bool, String> {
+    let (mut counts, mut beyond) = (false, Vec::new());
+    for (name, amount) in wanted {
+        let text = |key: &str| json::at(quota, &["status", key, name]).and_then(Value::as_str).map(str::to_owned);
+        let (Some(hard), Some(used)) = (text("hard"), text("used")) else { continue };
+        let nanos = |text: &str| quantity::nanos(text).unwrap_or(0);
+        if nanos(amount) == 0 {
+            continue;
         }
-        json::set(quota, &["status", "used", name], json!((used + 1).to_string()));
+        if nanos(&used) + nanos(amount) > nanos(&hard) {
+            beyond.push((name.clone(), amount.clone(), used, hard));
+            continue;
+        }
+        let total = quantity::sum([used.as_str(), amount.as_str()]);
+        json::set(quota, &["status", "used", name], total.into());
         counts = true;
     }
-    Ok(counts)
+    if beyond.is_empty() {
+        return Ok(counts);
+    }
+    beyond.sort();
+    let list = |pick: fn(&(String, String, String, String)) -> &String| {
+        beyond.iter().map(|one| format!("{}={}", one.0, pick(one))).collect::<Vec<_>>().join(",")
+    };
+    let quota = meta::name(quota);
+    let (requested, used, limited) = (list(|one| &one.1), list(|one| &one.2), list(|one| &one.3));
+    Err(format!("exceeded quota: {quota}, requested: {requested}, used: {used}, limited: {limited}"))
 }

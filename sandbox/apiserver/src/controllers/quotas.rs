@@ -99,21 +99,37 @@ fn services(core: &Core, namespace: &str, name: &str) -> String {
 fn pods(core: &Core, quota: &Value) -> Vec<Value> {
     let mut all = core.builtin_list("pods", meta::namespace(quota));
     all.retain(|pod| !matches!(json::text(pod, &["status", "phase"]), "Succeeded" | "Failed"));
-    for scope in json::list(quota, &["spec", "scopes"]) {
-        let scope = scope.as_str().unwrap_or_default();
-        all.retain(|pod| match scope {
-            "Terminating" => json::at(pod, &["spec", "activeDeadlineSeconds"]).is_some(),
-            "NotTerminating" => json::at(pod, &["spec", "activeDeadlineSeconds"]).is_none(),
-            "BestEffort" => json::text(pod, &["status", "qosClass"]) == "BestEffort",
-            "NotBestEffort" => json::text(pod, &["status", "qosClass"]) != "BestEffort",
-            _ => true,
-        });
-    }
+    all.retain(|pod| covers(quota, pod));
     all
 }
 
+/// Says whether a pod is within the scopes of a quota.
+pub(crate) fn covers(quota: &Value, pod: &Value) -> bool {
+    let class = json::text(pod, &["spec", "priorityClassName"]);
+    let holds = |scope: &str| match scope {
+        "Terminating" => json::at(pod, &["spec", "activeDeadlineSeconds"]).is_some(),
+        "NotTerminating" => json::at(pod, &["spec", "activeDeadlineSeconds"]).is_none(),
+        "BestEffort" => json::text(pod, &["status", "qosClass"]) == "BestEffort",
+        "NotBestEffort" => json::text(pod, &["status", "qosClass"]) != "BestEffort",
+        "PriorityClass" => !class.is_empty(),
+        _ => true,
+    };
+    let chosen = |rule: &Value| {
+        let scope = holds(json::text(rule, &["scopeName"]));
+        let listed = json::list(rule, &["values"]).iter().any(|value| value == class);
+        match json::text(rule, &["operator"]) {
+            "In" => listed,
+            "NotIn" => !listed,
+            "DoesNotExist" => !scope,
+            _ => scope,
+        }
+    };
+    json::list(quota, &["spec", "scopes"]).iter().all(|scope| holds(scope.as_str().unwrap_or_default()))
+        && json::list(quota, &["spec", "scopeSelector", "matchExpressions"]).iter().all(chosen)
+}
+
 /// Says how much of a resource a pod asks for: all its containers, or the largest of those that run first.
-fn asked(pod: &Value, part: &str, resource: &str) -> String {
+pub(crate) fn asked(pod: &Value, part: &str, resource: &str) -> String {
     let of = |container: &Value| json::text(container, &["resources", part, resource]).to_owned();
     let together: Vec<String> = json::list(pod, &["spec", "containers"]).iter().map(of).collect();
     let together = quantity::sum(together.iter().map(String::as_str));

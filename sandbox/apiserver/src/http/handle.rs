@@ -125,11 +125,16 @@ impl Call<'_> {
     /// Answers what only a kubelet could where there are none.
     fn no_kubelet(&self, resource: &Resource, target: &Target) -> Result<Answer> {
         let pod = self.core.stored(resource, &target.namespace, &target.name)?.value();
+        crate::pods::asked_of_one(&pod, &target.subresource, |key| self.query.get(key).to_owned())?;
         let node = crate::json::text(&pod, &["spec", "nodeName"]);
         if !node.is_empty() && self.core.builtin("nodes", "", node).is_none() {
             return Err(Status::not_found(&resource.target(), node));
         }
         match target.subresource.as_str() {
+            // A pod that runs nowhere has no log.
+            "log" if node.is_empty() => {
+                Ok(Answer::Text { code: 204, content_type: "text/plain", text: String::new(), headers: Vec::new() })
+            }
             "log" => Ok(Answer::text(String::new())),
             _ => Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name))),
         }

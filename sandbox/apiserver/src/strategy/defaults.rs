@@ -213,6 +213,14 @@ fn limits(map: &mut Map<String, Value>) {
 }
 
 fn pod_spec(map: &mut Map<String, Value>) {
+    let limits = map.get("resources").and_then(|resources| resources.get("limits")).and_then(Value::as_object).cloned();
+    if let (Some(limits), Some(resources)) = (limits, map.get_mut("resources")) {
+        for (name, limit) in limits.into_iter().filter(|(name, _)| name == "cpu" || name == "memory") {
+            if json::at(resources, &["requests", &name]).is_none() {
+                json::set(resources, &["requests", &name], limit);
+            }
+        }
+    }
     let name = map.get("serviceAccountName").cloned();
     let old_name = map.get("serviceAccount").cloned();
     match (name, old_name) {
@@ -444,7 +452,10 @@ pub(crate) fn qos(pod: &Value) -> &'static str {
     let containers =
         json::list(pod, &["spec", "containers"]).iter().chain(json::list(pod, &["spec", "initContainers"]));
     let (mut any, mut all) = (false, true);
-    for container in containers {
+    // What a pod asks for as a whole stands for its containers.
+    let whole = pod["spec"]["resources"].is_object();
+    let of_pod = std::iter::once(&pod["spec"]).filter(|_| whole);
+    for container in containers.filter(|_| !whole).chain(of_pod) {
         for name in ["cpu", "memory"] {
             let amount = |key: &str| json::text(container, &["resources", key, name]).to_owned();
             let (request, limit) = (amount("requests"), amount("limits"));

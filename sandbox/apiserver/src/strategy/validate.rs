@@ -80,7 +80,7 @@ pub(crate) fn update(core: &Core, resource: &Resource, old: &Value, new: &Value,
         }
         None if subresource == "status" && resource.is("", "Service") => out.extend(services::status(new)),
         None if subresource == "status" && resource.is("", "Namespace") => out.extend(ending_too_early(new)),
-        None if subresource == "status" => out.extend(workloads::status(resource, new)),
+        None if subresource == "status" => out.extend(workloads::status(resource, new, old)),
         None => {}
     }
     out

@@ -33,7 +33,7 @@ const FITTING: [&str; 3] = [
 
 pub(super) fn all(namespace: &str) -> Vec<Case> {
     let mut out = rules(namespace);
-    out.extend(objects(namespace));
+    out.extend([changes(namespace), faults(namespace), logs_and_quotas(namespace)]);
     out
 }
 
@@ -62,27 +62,28 @@ fn rules(namespace: &str) -> Vec<Case> {
     }]
 }
 
-fn objects(namespace: &str) -> Vec<Case> {
+fn job(more: &Value) -> Value {
+    let container = json!({"name": "c", "image": "i"});
+    let mut spec = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}});
+    spec.as_object_mut().into_iter().for_each(|spec| spec.extend(more.as_object().cloned().unwrap_or_default()));
+    json!({"metadata": {"name": "j"}, "spec": spec})
+}
+
+fn changes(namespace: &str) -> Case {
     let core = |plural: &str| format!("/api/v1/namespaces/{namespace}/{plural}");
     let group = |group: &str, plural: &str| format!("/apis/{group}/v1/namespaces/{namespace}/{plural}");
-    let container = json!({"name": "c", "image": "i"});
-    let job = |more: Value| {
-        let mut spec = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}});
-        spec.as_object_mut().into_iter().for_each(|spec| spec.extend(more.as_object().cloned().unwrap_or_default()));
-        json!({"metadata": {"name": "j"}, "spec": spec})
-    };
     let claim = |size: &str| {
         json!({"metadata": {"name": "c"}, "spec": {
             "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}})
     };
     let merge = "application/merge-patch+json";
-    let changes = vec![
+    let steps = vec![
         ask("POST", core("persistentvolumeclaims"), 201).send(&claim("1Gi")),
         ask("PATCH", core("persistentvolumeclaims/c"), 422)
             .header("content-type", merge)
             .send(&json!({"spec": {"resources": {"requests": {"storage": "500Mi"}}}}))
             .says("@@ -6,7 +6,7 @@\n  \"Resources\": {\n   \"Limits\": null,\n   \"Requests\": {\n-   \"storage\": \"1Gi\"\n+"),
-        ask("POST", group("batch", "jobs"), 201).send(&job(json!({"completionMode": "Indexed", "completions": 2}))),
+        ask("POST", group("batch", "jobs"), 201).send(&job(&json!({"completionMode": "Indexed", "completions": 2}))),
         ask("PATCH", group("batch", "jobs/j"), 422)
             .header("content-type", merge)
             .send(&json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "o"}]}}}}))
@@ -92,6 +93,12 @@ fn objects(namespace: &str) -> Vec<Case> {
             .send(&json!({"spec": {"completions": 3}}))
             .says("can only be modified in tandem with spec.parallelism"),
     ];
+    Case { group: "builtins", claim: "a refused change tells what differs", steps }
+}
+
+fn faults(namespace: &str) -> Case {
+    let core = |plural: &str| format!("/api/v1/namespaces/{namespace}/{plural}");
+    let group = |group: &str, plural: &str| format!("/apis/{group}/v1/namespaces/{namespace}/{plural}");
     let faults: Vec<(String, Value, &'static str)> = vec![
         (
             group("networking.k8s.io", "networkpolicies"),
@@ -113,7 +120,7 @@ fn objects(namespace: &str) -> Vec<Case> {
         ),
         (
             group("batch", "jobs"),
-            job(json!({"podFailurePolicy": {"rules": [{"action": "Ignore"}]}})),
+            job(&json!({"podFailurePolicy": {"rules": [{"action": "Ignore"}]}})),
             "Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
         ),
         (
@@ -163,9 +170,42 @@ fn objects(namespace: &str) -> Vec<Case> {
             "spec.resourceAttributes.fieldSelector.requirements[0].key: Required value: must be specified",
         ),
     ];
-    let faults = faults.into_iter().map(|(path, body, says)| ask("POST", path, 422).send(&body).says(says)).collect();
-    vec![
-        Case { group: "builtins", claim: "a refused change tells what differs", steps: changes },
-        Case { group: "builtins", claim: "faults are named in the words of a real server", steps: faults },
-    ]
+    let steps = faults.into_iter().map(|(path, body, says)| ask("POST", path, 422).send(&body).says(says)).collect();
+    Case { group: "builtins", claim: "faults are named in the words of a real server", steps }
+}
+
+fn logs_and_quotas(namespace: &str) -> Case {
+    let core = |plural: &str| format!("/api/v1/namespaces/{namespace}/{plural}");
+    let pod = |name: &str, resources: Value| {
+        json!({"metadata": {"name": name}, "spec": {"containers": [
+            {"name": "a", "image": "i", "resources": resources}, {"name": "b", "image": "i", "resources": resources}]}})
+    };
+    let takes = json!({"requests": {"cpu": "600m"}});
+    let told = json!({"status": {"hard": {"requests.cpu": "2"}, "used": {"requests.cpu": "0"}}});
+    let quota = |name: &str, more: Value| {
+        let mut spec = json!({"hard": {"requests.cpu": "2"}});
+        spec.as_object_mut().into_iter().for_each(|spec| spec.extend(more.as_object().cloned().unwrap_or_default()));
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    let merge = "application/merge-patch+json";
+    let status = |name: &str| ask("PATCH", core(&format!("resourcequotas/{name}/status")), 200);
+    let steps = vec![
+        ask("POST", core("serviceaccounts"), 201).send(&json!({"metadata": {"name": "default"}})),
+        ask("POST", core("pods"), 201).send(&pod("p", json!({}))),
+        ask("GET", core("pods/p/log"), 400).says("a container name must be specified for pod p, choose one of: [a b]"),
+        ask("GET", core("pods/p/log?container=x"), 400).says("container x is not valid for pod p"),
+        ask("POST", core("resourcequotas"), 201).send(&quota("ends", json!({"scopes": ["Terminating"]}))),
+        status("ends").header("content-type", merge).send(&told),
+        ask("POST", core("pods"), 201).send(&pod("o", json!({}))),
+        ask("POST", core("resourcequotas"), 201).send(&quota("all", json!({}))),
+        status("all").header("content-type", merge).send(&told),
+        ask("POST", core("pods"), 403)
+            .send(&pod("q", json!({})))
+            .says("failed quota: all: must specify requests.cpu for: a,b"),
+        ask("POST", core("pods"), 201).send(&pod("q", takes.clone())),
+        ask("POST", core("pods"), 403).send(&pod("r", takes)).says(
+            "exceeded quota: all, requested: requests.cpu=1200m, used: requests.cpu=1200m, limited: requests.cpu=2",
+        ),
+    ];
+    Case { group: "admission", claim: "quotas count amounts, and logs are of one container", steps }
 }

@@ -188,7 +188,7 @@ fn words(rule: &Value, at: &str, out: &mut Vec<FieldError>) {
         out.push(FieldError::required(format!("{at}.messageExpression"), detail));
     }
     let reason = text("reason");
-    if !reason.is_empty() && !REASONS.contains(&reason) {
+    if rule.get("reason").is_some_and(Value::is_string) && !REASONS.contains(&reason) {
         out.push(FieldError::not_supported(format!("{at}.reason"), &Value::from(reason), &REASONS));
     }
     let path = text("fieldPath");

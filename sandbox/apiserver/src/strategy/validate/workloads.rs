@@ -198,10 +198,10 @@ fn stateful(object: &Value, old: &Value, out: &mut Vec<FieldError>) {
 }
 
 /// Checks counts that a status tells.
-pub(super) fn status(resource: &Resource, object: &Value) -> Vec<FieldError> {
+pub(super) fn status(resource: &Resource, object: &Value, old: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
     if resource.is("batch", "Job") {
-        jobs::status(object, &mut out);
+        jobs::status(object, old, &mut out);
     }
     if resource.group != "apps" {
         return out;

@@ -249,7 +249,17 @@ impl<'a> Checker<'_, 'a> {
         let mut kinds = Vec::new();
         let mut places = Vec::new();
         for argument in &call.args {
-            let (kind, place) = self.infer(argument);
+            // What is put into a text may be of any kind.
+            let (kind, place) = match &argument.expr {
+                Expr::List(list) if name == "format" => {
+                    let place = self.pass("[");
+                    list.elements.iter().for_each(|element| {
+                        self.infer(element);
+                    });
+                    (Type::List(Box::new(Type::Dyn)), place)
+                }
+                _ => self.infer(argument),
+            };
             kinds.push(kind);
             places.push(place);
         }

@@ -202,13 +202,31 @@ fn restarts(policy: &str, template: &str, out: &mut Vec<FieldError>) {
     match policy {
         "OnFailure" | "Never" => {}
         "" | "Always" => out.push(FieldError::required(field, detail)),
-        other => out.push(FieldError::invalid_text(field, other, detail)),
+        // What is no policy at all is told with the pod too.
+        other => out.push(FieldError::not_supported(field, &Value::from(other), &["OnFailure", "Never"])),
     }
 }
 
 /// Checks that a job that has ended tells when, and why it may say so.
-pub(super) fn status(object: &Value, out: &mut Vec<FieldError>) {
+pub(super) fn status(object: &Value, old: &Value, out: &mut Vec<FieldError>) {
     let status = &object["status"];
+    let held = |object: &Value, kind: &str| {
+        let conditions = json::list(object, &["status", "conditions"]);
+        conditions.iter().any(|known| known["type"] == kind && known["status"] == "True")
+    };
+    for (kind, word) in [
+        ("Failed", "terminal Failed"),
+        ("Complete", "terminal Complete"),
+        ("FailureTarget", "FailureTarget"),
+        ("SuccessCriteriaMet", "SuccessCriteriaMet"),
+    ] {
+        if held(old, kind) && !held(object, kind) {
+            out.push(FieldError::invalid_bare(
+                "status.conditions",
+                format!("cannot disable the {word}=True condition"),
+            ));
+        }
+    }
     let holds = |kind: &str| {
         json::list(status, &["conditions"]).iter().any(|known| known["type"] == kind && known["status"] == "True")
     };
