@@ -6,6 +6,7 @@ pub(crate) mod defaults;
 pub(crate) mod embedded;
 pub(crate) mod formats;
 pub(crate) mod prune;
+mod times;
 pub(crate) mod typed;
 pub(crate) mod validate;
 

@@ -58,6 +58,26 @@ pub(crate) fn allocate(core: &Core, old: Option<&Value>, object: &mut Value) {
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         node_ports(old, &others, object);
     }
+    if kind == "LoadBalancer" {
+        health_port(&others, object);
+    }
+}
+
+/// Gives a service whose nodes answer for themselves a port at which they say so.
+fn health_port(others: &[Value], object: &mut Value) {
+    let local = json::text(object, &["spec", "externalTrafficPolicy"]) == "Local";
+    let set = json::at(object, &["spec", "healthCheckNodePort"]).and_then(Value::as_i64).is_some_and(|port| port != 0);
+    if !local || set {
+        return;
+    }
+    let ports = |service: &Value| -> Vec<i64> {
+        let list = json::list(service, &["spec", "ports"]).iter().filter_map(|port| port["nodePort"].as_i64());
+        list.chain(json::at(service, &["spec", "healthCheckNodePort"]).and_then(Value::as_i64)).collect()
+    };
+    let taken: HashSet<i64> = others.iter().chain([&*object]).flat_map(ports).collect();
+    if let Some(free) = NODE_PORTS.map(i64::from).find(|node| !taken.contains(node)) {
+        json::set(object, &["spec", "healthCheckNodePort"], free.into());
+    }
 }
 
 /// Takes away what a service had as one of another type, where the request does not change it itself.

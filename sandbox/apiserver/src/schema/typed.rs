@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
-use super::{Field, Node, Place, Shape, Wire};
+use super::{Field, Node, Place, Shape, Wire, times};
 use crate::json;
 use crate::quantity;
 
@@ -150,7 +150,7 @@ fn text(node: &Node, value: &mut Value) -> Result<(), String> {
     if node.format == "quantity" {
         *text = quantity::canonical(text).ok_or_else(not_a_quantity)?;
     } else if node.name == TIME {
-        let parsed: jiff::Timestamp = text.parse().map_err(|_| bad_time(text, TIME_FORMAT))?;
+        let parsed: jiff::Timestamp = text.parse().map_err(|_| times::wrong(text, TIME_FORMAT))?;
         *text = crate::time::seconds(parsed);
     } else if node.name == MICRO_TIME {
         *text = micro_time(text)?;
@@ -174,13 +174,9 @@ fn bad_byte(text: &str, error: &base64::DecodeError) -> usize {
     }
 }
 
-fn bad_time(text: &str, format: &str) -> String {
-    format!("parsing time {text:?} as {format:?}: cannot parse {text:?} as \"2006\"")
-}
-
 /// Reads a time with exactly six digits of fraction.
 fn micro_time(text: &str) -> Result<String, String> {
-    let parsed: jiff::Timestamp = text.parse().map_err(|_| bad_time(text, MICRO_FORMAT))?;
+    let parsed: jiff::Timestamp = text.parse().map_err(|_| times::wrong(text, MICRO_FORMAT))?;
     let rest = text.get(19..).unwrap_or_default();
     let digits = rest.strip_prefix('.').map_or(0, |rest| rest.chars().take_while(char::is_ascii_digit).count());
     if digits == 6 {

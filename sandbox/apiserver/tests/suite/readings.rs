@@ -71,6 +71,20 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
             ],
         ),
         case(
+            "builtins",
+            "services say which addresses and families they cannot have, and get a port for checks of health",
+            vec![
+                ask("POST", format!("{core}/services"), 422)
+                    .send(&json!({"metadata": {"name": "s"}, "spec": {
+                        "ports": [{"port": 80}], "externalIPs": ["127.0.0.1"], "ipFamilies": ["IPv6"]}}))
+                    .says("may not be in the loopback range")
+                    .at("/details/causes/1/field", "spec.ipFamilies[0]"),
+                ask("POST", format!("{core}/services"), 201).says("healthCheckNodePort").send(&json!({
+                    "metadata": {"name": "l"}, "spec": {
+                        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]}})),
+            ],
+        ),
+        case(
             "names",
             "names that cannot be a part of a path are refused",
             vec![

@@ -22,6 +22,9 @@ pub(super) fn node(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
             let detail = "node updates may not change providerID except from \"\" to valid";
             out.push(FieldError::forbidden("spec.providerID", detail));
         }
+        if old["spec"]["externalID"] != object["spec"]["externalID"] {
+            out.push(FieldError::forbidden("spec.externalID", "may not be updated"));
+        }
     }
     out
 }

@@ -151,7 +151,9 @@ fn request(object: &Value, out: &mut Vec<FieldError>) {
     }
     usages(object, out);
     let signer = json::text(object, &["spec", "signerName"]);
-    if !signer.split_once('/').is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty()) {
+    if signer.is_empty() {
+        out.push(FieldError::required("spec.signerName", ""));
+    } else if !signer.split_once('/').is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty()) {
         let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
         out.push(FieldError::invalid_text("spec.signerName", signer, detail));
     }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::field::FieldError;
 use crate::json;
+use crate::names;
 use crate::quantity;
 
 fn amounts<'a>(item: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a str)> {
@@ -115,11 +116,16 @@ pub(super) fn quota(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErro
         let at = format!("spec.hard[{name}]");
         let known = WEIGHED.contains(&name.as_str()) || COUNTED.contains(&name.as_str());
         if !name.contains('/') && !known {
-            for detail in
-                ["must be a standard resource type or fully qualified", "must be a standard resource for quota"]
-            {
-                out.push(FieldError::invalid_text(at.clone(), name, detail));
+            let wrong = names::qualified(name);
+            if wrong.is_empty() {
+                out.push(FieldError::invalid_text(
+                    at.clone(),
+                    name,
+                    "must be a standard resource type or fully qualified",
+                ));
             }
+            out.extend(wrong.iter().map(|why| FieldError::invalid_text(at.clone(), name, why)));
+            out.push(FieldError::invalid_text(at.clone(), name, "must be a standard resource for quota"));
         }
         let nanos = quantity::nanos(amount).unwrap_or(0);
         if nanos < 0 {

@@ -107,10 +107,31 @@ pub(super) fn service(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     out
 }
 
+/// Says why nobody outside could reach an address.
+fn special(ip: &std::net::IpAddr) -> Option<String> {
+    let local = match ip {
+        std::net::IpAddr::V4(ip) => ip.is_link_local(),
+        std::net::IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    Some(if ip.is_unspecified() {
+        format!("may not be unspecified ({ip})")
+    } else if ip.is_loopback() {
+        "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned()
+    } else if local {
+        "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()
+    } else {
+        return None;
+    })
+}
+
 /// Checks what only services of some types may have.
 fn traffic(object: &Value, kind: &str, out: &mut Vec<FieldError>) {
     for (index, ip) in json::list(object, &["spec", "externalIPs"]).iter().filter_map(Value::as_str).enumerate() {
-        super::pods::host::address(ip, format!("spec.externalIPs[{index}]"), out);
+        let at = format!("spec.externalIPs[{index}]");
+        match ip.parse() {
+            Ok(parsed) => out.extend(special(&parsed).map(|why| FieldError::invalid_text(at, ip, why))),
+            Err(_) => super::pods::host::address(ip, at, out),
+        }
     }
     let open = matches!(kind, "NodePort" | "LoadBalancer");
     let external = json::text(object, &["spec", "externalTrafficPolicy"]);
@@ -129,6 +150,16 @@ fn traffic(object: &Value, kind: &str, out: &mut Vec<FieldError>) {
     balancer(object, kind, out);
     let headless = json::text(object, &["spec", "clusterIP"]) == "None";
     let policy = json::text(object, &["spec", "ipFamilyPolicy"]);
+    let selects = json::at(object, &["spec", "selector"]).and_then(Value::as_object).is_some_and(|map| !map.is_empty());
+    for (index, family) in json::list(object, &["spec", "ipFamilies"]).iter().enumerate() {
+        if family == "IPv6" && kind != "ExternalName" && (selects || !headless) {
+            out.push(FieldError::invalid(
+                format!("spec.ipFamilies[{index}]"),
+                family,
+                "not configured on this cluster",
+            ));
+        }
+    }
     if policy == "RequireDualStack" && !headless {
         let detail = "this cluster is not configured for dual-stack services";
         out.push(FieldError::invalid_text("spec.ipFamilyPolicy", policy, detail));
@@ -177,6 +208,9 @@ fn balancer(object: &Value, kind: &str, out: &mut Vec<FieldError>) {
         }
     }
     if kind == "LoadBalancer" {
+        let class = json::text(object, &["spec", "loadBalancerClass"]);
+        let errors = if class.is_empty() { Vec::new() } else { crate::names::qualified(class) };
+        out.extend(errors.into_iter().map(|error| FieldError::invalid_text("spec.loadBalancerClass", class, error)));
         return;
     }
     let detail = "may only be used when `type` is 'LoadBalancer'";

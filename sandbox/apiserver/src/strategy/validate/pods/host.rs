@@ -143,7 +143,7 @@ pub(super) fn container(container: &Value, at: &str, out: &mut Vec<FieldError>) 
         let added = json::list(context, &["capabilities", "add"]);
         if context["privileged"] == true {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            out.push(FieldError::invalid(at.clone(), context, detail));
+            out.push(FieldError::invalid(at.clone(), &declared(context), detail));
         }
         if added.iter().any(|name| name == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
@@ -199,4 +199,27 @@ fn ports(spec: &Value, path: &str, out: &mut Vec<FieldError>) {
             }
         }
     }
+}
+
+/// Shows a security context with all its fields as they are declared.
+fn declared(context: &Value) -> Value {
+    const FIELDS: [&str; 12] = [
+        "Capabilities",
+        "Privileged",
+        "SELinuxOptions",
+        "WindowsOptions",
+        "RunAsUser",
+        "RunAsGroup",
+        "RunAsNonRoot",
+        "ReadOnlyRootFilesystem",
+        "AllowPrivilegeEscalation",
+        "ProcMount",
+        "SeccompProfile",
+        "AppArmorProfile",
+    ];
+    let sent = |field: &str| {
+        let same = |(key, value): (&String, &Value)| key.eq_ignore_ascii_case(field).then(|| value.clone());
+        context.as_object().into_iter().flatten().find_map(same).unwrap_or_default()
+    };
+    FIELDS.iter().map(|field| ((*field).to_owned(), sent(field))).collect::<serde_json::Map<_, _>>().into()
 }
