@@ -76,9 +76,12 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
             vec![
                 ask("POST", format!("{core}/services"), 422)
                     .send(&json!({"metadata": {"name": "s"}, "spec": {
-                        "ports": [{"port": 80}], "externalIPs": ["127.0.0.1"], "ipFamilies": ["IPv6"]}}))
-                    .says("may not be in the loopback range")
-                    .at("/details/causes/1/field", "spec.ipFamilies[0]"),
+                        "ports": [{"port": 80}], "externalIPs": ["127.0.0.1"]}}))
+                    .says("may not be in the loopback range"),
+                ask("POST", format!("{core}/services"), 422)
+                    .send(&json!({"metadata": {"name": "s"}, "spec": {
+                        "ports": [{"port": 80}], "ipFamilies": ["IPv6"]}}))
+                    .at("/details/causes/0/field", "spec.ipFamilies[0]"),
                 ask("POST", format!("{core}/services"), 201).says("healthCheckNodePort").send(&json!({
                     "metadata": {"name": "l"}, "spec": {
                         "type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]}})),
