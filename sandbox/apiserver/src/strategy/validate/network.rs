@@ -201,7 +201,15 @@ fn reference(reference: &Value, at: &str, out: &mut Vec<FieldError>) {
 }
 
 /// Checks ways in from outside.
-pub(super) fn ingress(object: &Value, out: &mut Vec<FieldError>) {
+pub(super) fn ingress(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    // Only a new one must not name two classes: there are older ones that do.
+    const CLASS: &str = "kubernetes.io/ingress.class";
+    let named = json::at(object, &["metadata", "annotations", CLASS]).and_then(Value::as_str);
+    let class = json::at(object, &["spec", "ingressClassName"]).and_then(Value::as_str);
+    if let (None, Some(named), Some(_)) = (old, named, class.filter(|class| Some(*class) != named)) {
+        let detail = "must match `ingressClassName` when both are specified";
+        out.push(FieldError::invalid_text(format!("annotations.{CLASS}"), named, detail));
+    }
     let rules = json::list(object, &["spec", "rules"]);
     let default = json::at(object, &["spec", "defaultBackend"]);
     if rules.is_empty() && default.is_none() {

@@ -25,7 +25,7 @@ pub(super) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
             let spec = json::at(object, &["template", "spec"]).unwrap_or(&Value::Null);
             out.extend(super::pods::spec(spec, "template.spec"));
         }
-        "ingresses" => network::ingress(object, &mut out),
+        "ingresses" => network::ingress(object, old, &mut out),
         "ingressclasses" => network::class(object, old, &mut out),
         "persistentvolumeclaims" => volumes::claim(object, old, &mut out),
         "leases" => lease(object, &mut out),
