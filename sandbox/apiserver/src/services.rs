@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::core::Core;
+use crate::field::FieldError;
 use crate::json;
 
 /// Services get addresses of `10.96.0.0/16`; the first is the API's own.
@@ -78,6 +79,33 @@ fn health_port(others: &[Value], object: &mut Value) {
     if let Some(free) = NODE_PORTS.map(i64::from).find(|node| !taken.contains(node)) {
         json::set(object, &["spec", "healthCheckNodePort"], free.into());
     }
+}
+
+/// Says which of a service's address and ports another one has already.
+pub(crate) fn taken(core: &Core, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let own = |other: &&Value| other["metadata"]["uid"] != object["metadata"]["uid"];
+    let all = core.builtin_list("services", "");
+    let others: Vec<&Value> = all.iter().filter(own).collect();
+    let ip = json::text(object, &["spec", "clusterIP"]);
+    let changed = old.is_none_or(|old| json::text(old, &["spec", "clusterIP"]) != ip);
+    if changed && ip.starts_with(PREFIX) && others.iter().any(|other| json::text(other, &["spec", "clusterIP"]) == ip) {
+        let detail = format!("failed to allocate IP {ip}: provided IP is already allocated");
+        return vec![FieldError::invalid("spec.clusterIPs", &object["spec"]["clusterIPs"], detail)];
+    }
+    let one = |port: &Value| Some((port["protocol"].clone(), port["nodePort"].as_i64().filter(|node| *node != 0)?));
+    let ports = |service: &Value| -> Vec<(Value, i64)> {
+        json::list(service, &["spec", "ports"]).iter().filter_map(one).collect()
+    };
+    let kept = old.map(ports).unwrap_or_default();
+    let used: HashSet<(Value, i64)> = others.into_iter().flat_map(ports).collect();
+    let mut out = Vec::new();
+    for (index, port) in json::list(object, &["spec", "ports"]).iter().enumerate() {
+        if one(port).is_some_and(|port| !kept.contains(&port) && used.contains(&port)) {
+            let field = format!("spec.ports[{index}].nodePort");
+            out.push(FieldError::invalid(field, &port["nodePort"], "provided port is already allocated"));
+        }
+    }
+    out
 }
 
 /// Takes away what a service had as one of another type, where the request does not change it itself.

@@ -118,6 +118,10 @@ fn follow(name: &str, map: &mut Map<String, Value>) {
                 json::set(config, &["clientIP", "timeoutSeconds"], 10800.into());
             }
         }
+        // Who keeps no client with a pod has nothing to say of how long.
+        "core.v1.ServiceSpec" => {
+            map.shift_remove("sessionAffinityConfig");
+        }
         "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy"
             if map.get("type").is_some_and(|kind| *kind == "RollingUpdate") && absent(map, "rollingUpdate") =>
         {

@@ -185,7 +185,10 @@ fn builtin(core: &Core, resource: &Resource, object: &Value, old: Option<&Value>
         ("", "namespaces") => others::namespace(object, false),
         ("", "pods") => pods::pod(object, old),
         ("", "nodes") => nodes::node(object, old),
-        ("", "services") => services::service(object, old),
+        ("", "services") => {
+            let found = services::service(object, old);
+            if found.is_empty() { crate::services::taken(core, object, old) } else { found }
+        }
         ("apps" | "batch", _) | ("", "replicationcontrollers") => workloads::workload(resource, object, old),
         ("rbac.authorization.k8s.io", _) => rbac::check(resource, object, old),
         ("admissionregistration.k8s.io", _) => webhooks::check(resource, object),

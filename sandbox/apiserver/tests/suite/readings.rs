@@ -15,6 +15,7 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
     let maps = format!("{core}/configmaps");
     let things = format!("/apis/{namespace}.example.com/v1/namespaces/{namespace}/things");
     let map = json!({"metadata": {"name": "a"}, "data": {"x": "y"}});
+    let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.96.123.45", "ports": [{"port": 80}]}});
     vec![
         case(
             "list",
@@ -85,6 +86,11 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
                 ask("POST", format!("{core}/services"), 201).says("healthCheckNodePort").send(&json!({
                     "metadata": {"name": "l"}, "spec": {
                         "type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]}})),
+                ask("POST", format!("{core}/services"), 201).send(&service("a")),
+                ask("POST", format!("{core}/services"), 422)
+                    .send(&service("b"))
+                    .says("provided IP is already allocated"),
+                ask("DELETE", format!("{core}/services/a"), 200),
             ],
         ),
         case(

@@ -29,9 +29,12 @@ pub(super) fn lifecycle(container: &Value, at: &str, out: &mut Vec<FieldError>) 
             continue;
         };
         let kinds = ["exec", "httpGet", "tcpSocket", "sleep"];
-        if !kinds.iter().any(|kind| handler.get(kind).is_some_and(Value::is_object)) {
+        let mut set = kinds.iter().filter(|kind| handler.get(**kind).is_some_and(Value::is_object));
+        if set.next().is_none() {
             out.push(FieldError::required(format!("{at}.lifecycle.{key}"), "must specify a handler type"));
         }
+        let detail = "may not specify more than 1 handler type";
+        out.extend(set.map(|kind| FieldError::forbidden(format!("{at}.lifecycle.{key}.{kind}"), detail)));
     }
 }
 
@@ -135,6 +138,40 @@ pub(super) fn below(path: &str, at: &str, out: &mut Vec<FieldError>) {
     }
 }
 
+/// Checks which keys become files.
+fn items(holder: &Value, at: &str, out: &mut Vec<FieldError>) {
+    for (index, item) in json::list(holder, &["items"]).iter().enumerate() {
+        for key in ["key", "path"] {
+            let (text, at) = (json::text(item, &[key]), format!("{at}.items[{index}].{key}"));
+            match text {
+                "" => out.push(FieldError::required(at, "")),
+                path if key == "path" => below(path, &at, out),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Checks one of the sources that a volume is put together of.
+fn projected(source: &Value, at: &str, out: &mut Vec<FieldError>) {
+    for kind in ["secret", "configMap"] {
+        let Some(own) = source.get(kind).filter(|own| own.is_object()) else { continue };
+        if json::text(own, &["name"]).is_empty() {
+            out.push(FieldError::required(format!("{at}.{kind}.name"), ""));
+        }
+        items(own, &format!("{at}.{kind}"), out);
+    }
+    let Some(token) = source.get("serviceAccountToken").filter(|token| token.is_object()) else { return };
+    let lifetime = token.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
+    let bound = match lifetime {
+        ..600 => Some("may not specify a duration less than 10 minutes"),
+        4_294_967_297.. => Some("may not specify a duration larger than 2^32 seconds"),
+        _ => None,
+    };
+    let field = format!("{at}.serviceAccountToken.expirationSeconds");
+    out.extend(bound.map(|detail| FieldError::invalid(field, &Value::from(lifetime), detail)));
+}
+
 /// Checks what a volume of some kind says of itself.
 pub(super) fn volume(volume: &Value, at: &str, out: &mut Vec<FieldError>) {
     if json::text(volume, &["emptyDir", "sizeLimit"]).starts_with('-') {
@@ -142,16 +179,10 @@ pub(super) fn volume(volume: &Value, at: &str, out: &mut Vec<FieldError>) {
         out.push(FieldError::forbidden(format!("{at}.emptyDir.sizeLimit"), detail));
     }
     for kind in ["secret", "configMap"] {
-        for (index, item) in json::list(volume, &[kind, "items"]).iter().enumerate() {
-            for key in ["key", "path"] {
-                let (text, at) = (json::text(item, &[key]), format!("{at}.{kind}.items[{index}].{key}"));
-                match text {
-                    "" => out.push(FieldError::required(at, "")),
-                    path if key == "path" => below(path, &at, out),
-                    _ => {}
-                }
-            }
-        }
+        items(&volume[kind], &format!("{at}.{kind}"), out);
+    }
+    for (index, source) in json::list(volume, &["projected", "sources"]).iter().enumerate() {
+        projected(source, &format!("{at}.projected.sources[{index}]"), out);
     }
     if let Some(host) = volume.get("hostPath").filter(|host| host.is_object()) {
         host_path(host, &format!("{at}.hostPath"), out);

@@ -231,6 +231,11 @@ pub(super) fn status(object: &Value, old: &Value, out: &mut Vec<FieldError>) {
         json::list(status, &["conditions"]).iter().any(|known| known["type"] == kind && known["status"] == "True")
     };
     let set = |key: &str| status.get(key).is_some_and(|value| !value.is_null());
+    for key in ["active", "succeeded", "failed", "ready", "terminating"] {
+        if let Some(count) = status.get(key).filter(|count| count.as_i64().is_some_and(|count| count < 0)) {
+            out.push(FieldError::invalid(format!("status.{key}"), count, "must be greater than or equal to 0"));
+        }
+    }
     let (complete, failed) = (holds("Complete"), holds("Failed"));
     if complete && !set("completionTime") {
         out.push(FieldError::required("status.completionTime", "completionTime is required for Complete jobs"));
