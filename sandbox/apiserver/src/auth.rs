@@ -91,7 +91,9 @@ pub(crate) fn authenticate(core: &Core, headers: &http::HeaderMap, peer: Option<
     }
     let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    match token.map(|(_, token)| token.trim()).filter(|token| !token.is_empty()) {
+    // What follows the first blank up to the next is the token: after two blanks there is none.
+    let token = token.and_then(|(_, rest)| rest.split(' ').next());
+    match token.map(str::trim).filter(|token| !token.is_empty()) {
         Some(token) => {
             core.tokens.authenticate(core, token, &[]).ok_or_else(|| Status::new(401, "Unauthorized", "Unauthorized"))
         }

@@ -136,7 +136,7 @@ impl Resource {
 }
 
 /// Versions of kinds that the real server reads and does not serve.
-const OLDER: [(&str, &str, &[&str]); 18] = [
+const OLDER: [(&str, &str, &[&str]); 24] = [
     ("apps/v1beta1", "apps", &["ControllerRevision", "Deployment", "StatefulSet"]),
     ("apps/v1beta2", "apps", &["ControllerRevision", "DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"]),
     ("extensions/v1beta1", "apps", &["DaemonSet", "Deployment", "ReplicaSet"]),
@@ -155,7 +155,29 @@ const OLDER: [(&str, &str, &[&str]); 18] = [
     ("v1", "events.k8s.io", &["Event"]),
     ("autoscaling/v1", "autoscaling", &["HorizontalPodAutoscaler"]),
     ("certificates.k8s.io/v1beta1", "certificates.k8s.io", &["CertificateSigningRequest"]),
+    ("authentication.k8s.io/v1beta1", "authentication.k8s.io", &["SelfSubjectReview", "TokenReview"]),
+    ("authentication.k8s.io/v1alpha1", "authentication.k8s.io", &["SelfSubjectReview"]),
+    ("authorization.k8s.io/v1beta1", "authorization.k8s.io", REVIEWS),
+    ("admissionregistration.k8s.io/v1beta1", "admissionregistration.k8s.io", ADMISSION),
+    ("admissionregistration.k8s.io/v1alpha1", "admissionregistration.k8s.io", POLICIES),
+    ("apiextensions.k8s.io/v1beta1", "apiextensions.k8s.io", &["CustomResourceDefinition"]),
 ];
+const POLICIES: &[&str] = &[
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
+const ADMISSION: &[&str] = &[
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "MutatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
+];
+const REVIEWS: &[&str] =
+    &["LocalSubjectAccessReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview", "SubjectAccessReview"];
 const RBAC: &[&str] = &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 
 /// Tells whether a kind of a group is read in a version that is not that of its path.

@@ -165,6 +165,12 @@ pub(crate) fn cel_error(text: &str) -> String {
         let pattern = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$";
         return format!("quantities must match the regular expression '{pattern}'");
     }
+    if let Some((_, why)) = text.split_once("index ")
+        && ["substring", "charAt"].iter().any(|name| text.starts_with(&format!("Error executing function '{name}'")))
+        && let Some((index, _)) = why.split_once(" out of range")
+    {
+        return format!("index out of range: {index}");
+    }
     unread(text).unwrap_or_else(|| text.to_owned())
 }
 
@@ -233,6 +239,8 @@ fn worded(object: &Value, error: kube_cel::ValidationError, messages: &BTreeMap<
         Some(_) => String::new(),
     };
     let message = match error.kind {
+        // An expression that says nothing leaves the word to the message.
+        ErrorKind::ValidationFailure if error.message.trim().is_empty() && !known.is_empty() => known.to_owned(),
         ErrorKind::ValidationFailure if error.message.is_empty() || error.message.starts_with("failed rule") => {
             format!("failed rule: {}", error.rule.replace(OPTIONAL, "oldSelf").trim())
         }

@@ -108,15 +108,32 @@ fn described(request: &Request<'_>) -> Value {
     let kind = json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
     let plural = json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
     let user = &write.user;
-    json!({
+    let mut described = json!({
         "operation": request.operation.name(),
         "name": request.new.or(request.old).map(meta::name).unwrap_or_default(),
         "namespace": write.namespace,
         "dryRun": write.options.dry_run,
         "kind": kind, "resource": plural, "requestKind": kind, "requestResource": plural,
         "subResource": write.subresource, "requestSubResource": write.subresource,
-        "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
-    })
+    });
+    let mut asking = json!({"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra});
+    leave_out_empty(&mut described);
+    leave_out_empty(&mut asking);
+    json::set(&mut described, &["userInfo"], asking);
+    described
+}
+
+/// Takes away fields that say nothing: expressions find out with `has` whether there is one.
+fn leave_out_empty(described: &mut Value) {
+    if let Value::Object(fields) = described {
+        fields.retain(|_, field| match field {
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(inner) => !inner.is_empty(),
+            Value::Null => false,
+            _ => true,
+        });
+    }
 }
 
 /// Brings a value into the engine's form; keys stay as they are.

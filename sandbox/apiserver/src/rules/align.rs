@@ -1,4 +1,5 @@
-//! Which item of a list was which before: items of lists with keys are the same where their keys are.
+//! Which item of a list was which before: items of lists with keys are the same where their keys are, and sets are
+//! the same in any order.
 
 use serde_json::Value;
 
@@ -39,6 +40,11 @@ pub(super) fn align(schema: &Value, new: &Value, old: &Value) -> Option<Aligned>
     changed.then_some(out)
 }
 
+/// Tells whether two sets have the same members in another order.
+fn same_members(new: &[Value], old: &[Value]) -> bool {
+    new != old && new.len() == old.len() && new.iter().all(|item| old.contains(item))
+}
+
 fn walk(
     schema: &Value,
     new: &mut Value,
@@ -61,9 +67,14 @@ fn walk(
             let Some(items) = schema.get("items") else { return };
             let keys = json::list(schema, &["x-kubernetes-list-map-keys"]);
             if json::text(schema, &["x-kubernetes-list-type"]) == "map" && !keys.is_empty() {
+                let before = old.clone();
                 let order = bring_together(keys, new, old);
-                *changed |= order.iter().enumerate().any(|(index, place)| index != *place) || old.len() > new.len();
+                *changed |= *old != before || order.iter().enumerate().any(|(index, place)| index != *place);
                 moved.push((path.to_owned(), order));
+            }
+            if json::text(schema, &["x-kubernetes-list-type"]) == "set" && same_members(new, old) {
+                old.clone_from(new);
+                *changed = true;
             }
             for (index, item) in new.iter_mut().enumerate() {
                 if let Some(before) = old.get_mut(index) {
@@ -143,7 +154,20 @@ mod tests {
         let aligned = align(&schema, &new, &old).unwrap();
         assert_eq!(aligned.new["l"][0], json!({"k": "a", "v": 3}));
         assert_eq!(aligned.given("l[0].v"), "l[1].v");
+        // An old list that alone was in another order, or that lost all its items, is aligned too.
+        let old = json!({"l": [{"k": "a", "v": 2}, {"k": "b", "v": 5}]});
+        assert_eq!(align(&schema, &new, &old).unwrap().old["l"][0], json!({"k": "b", "v": 5}));
+        let new = json!({"l": [{"k": "z", "v": 1}]});
+        assert_eq!(align(&schema, &new, &old).unwrap().old["l"], json!([]));
         assert_eq!(shown(&schema, "m.x"), "m[x]");
         assert_eq!(shown(&schema, "l[1].v"), "l[1].v");
+    }
+
+    #[test]
+    fn a_set_is_the_same_in_any_order() {
+        let schema = json!({"properties": {"s": {"type": "array", "x-kubernetes-list-type": "set", "items": {}}}});
+        let new = json!({"s": ["b", "a"]});
+        assert_eq!(align(&schema, &new, &json!({"s": ["a", "b"]})).unwrap().old, new);
+        assert!(align(&schema, &new, &json!({"s": ["a", "c"]})).is_none());
     }
 }

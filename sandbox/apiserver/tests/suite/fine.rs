@@ -21,6 +21,7 @@ pub(super) fn all(namespace: &str) -> Vec<Case> {
         case("subresources", "the scale is patched like any object, and has its owners", subresources(namespace)),
         case("crud", "what is no revision counts as none, other versions and lists are known", crud(namespace)),
         case("delete", "options of a delete are read as they are written", delete(namespace)),
+        case("crds", "a definition's body is read by the types of definitions alone", definitions()),
         case("names", "owners named twice by a patch, labels of pods", names(namespace)),
     ]
 }
@@ -222,6 +223,25 @@ fn delete(namespace: &str) -> Vec<Step> {
         ask("DELETE", format!("{maps}?labelSelector=a%20in"), 400).send(&json!({"propagationPolicy": "x"})),
         ask("POST", &jobs, 201).send(&json!({"metadata": {"name": "j"}, "spec": {"template": pod}})),
         ask("DELETE", &jobs, 200).warns("child pods are preserved by default"),
+    ]
+}
+
+fn definitions() -> Vec<Step> {
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let of = |version: &str, kind: &str| json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}});
+    let flat = json!({"metadata": {"name": "things.x.example.com"}, "spec": {"group": "x.example.com", "versions": [
+        {"name": "v1", "served": true, "storage": true, "subresources": {"status": []}}]}});
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    vec![
+        ask("POST", definitions, 400).send(&of("v1", "ConfigMap")).says("apiextensions-apiserver/pkg/apiserver"),
+        ask("POST", definitions, 400).send(&of("v1", "Status")).says("unknown conversion"),
+        ask("POST", definitions, 400)
+            .send(&of("apiextensions.k8s.io/v1beta1", "CustomResourceDefinition"))
+            .says("does not match the expected API version"),
+        ask("POST", definitions, 400).send(&flat).says("of type v1.CustomResourceSubresourceStatus"),
+        ask("POST", reviews, 400)
+            .send(&of("authentication.k8s.io/v1beta1", "TokenReview"))
+            .says("does not match the expected API version"),
     ]
 }
 

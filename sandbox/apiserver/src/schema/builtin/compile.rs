@@ -14,15 +14,17 @@ const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const CONTAINER_PORT: &str = "io.k8s.api.core.v1.ContainerPort";
 const SERVICE_PORT: &str = "io.k8s.api.core.v1.ServicePort";
 /// Types whose content is free.
-const FREE: [&str; 7] = [
+const FREE: [&str; 6] = [
     "io.k8s.apimachinery.pkg.runtime.RawExtension",
     "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray",
-    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresourceStatus",
 ];
+/// An object of which no field is known.
+const SUBRESOURCE_STATUS: &str =
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresourceStatus";
 
 /// Compiles a type and every type that it uses.
 pub(super) fn with_everything_it_uses(name: &'static str) -> Vec<(&'static str, Node)> {
@@ -45,6 +47,9 @@ fn node(name: &'static str, schema: &Value) -> Node {
             "quantity".clone_into(&mut out.format);
         }
         INT_OR_STRING => out.shape = Shape::IntOrString,
+        SUBRESOURCE_STATUS => {
+            return Node { name, shape: Shape::Object, preserve: true, nullable: true, ..Node::default() };
+        }
         name if FREE.contains(&name) => return Node { name, preserve: true, nullable: true, ..Node::default() },
         _ => {}
     }
