@@ -90,10 +90,7 @@ fn addresses(old: &Value, new: &Value, key: &str) -> Vec<FieldError> {
     let (before, after) = (listed(old), listed(new));
     let mut out = Vec::new();
     for (index, text) in after.iter().enumerate().filter(|(_, text)| !before.contains(text)) {
-        if text.parse::<IpAddr>().is_err() {
-            let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            out.push(FieldError::invalid_text(format!("status.{key}[{index}]"), text, detail));
-        }
+        super::host::address(text, format!("status.{key}[{index}]"), &mut out);
     }
     let families: Vec<bool> =
         after.iter().filter_map(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.is_ipv4()).collect();
