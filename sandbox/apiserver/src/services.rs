@@ -83,20 +83,24 @@ fn health_port(others: &[Value], object: &mut Value) {
 
 /// Says which of a service's address and ports another one has already.
 pub(crate) fn taken(core: &Core, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let own = |other: &&Value| other["metadata"]["uid"] != object["metadata"]["uid"];
-    let all = core.builtin_list("services", "");
-    let others: Vec<&Value> = all.iter().filter(own).collect();
-    let ip = json::text(object, &["spec", "clusterIP"]);
-    let changed = old.is_none_or(|old| json::text(old, &["spec", "clusterIP"]) != ip);
-    if changed && ip.starts_with(PREFIX) && others.iter().any(|other| json::text(other, &["spec", "clusterIP"]) == ip) {
-        let detail = format!("failed to allocate IP {ip}: provided IP is already allocated");
-        return vec![FieldError::invalid("spec.clusterIPs", &object["spec"]["clusterIPs"], detail)];
-    }
     let one = |port: &Value| Some((port["protocol"].clone(), port["nodePort"].as_i64().filter(|node| *node != 0)?));
     let ports = |service: &Value| -> Vec<(Value, i64)> {
         json::list(service, &["spec", "ports"]).iter().filter_map(one).collect()
     };
+    let ip = json::text(object, &["spec", "clusterIP"]);
+    let changed = old.is_none_or(|old| json::text(old, &["spec", "clusterIP"]) != ip) && ip.starts_with(PREFIX);
     let kept = old.map(ports).unwrap_or_default();
+    // Most changes ask for nothing new: then nobody else need be looked at.
+    if !changed && ports(object).iter().all(|port| kept.contains(port)) {
+        return Vec::new();
+    }
+    let own = |other: &&Value| other["metadata"]["uid"] != object["metadata"]["uid"];
+    let all = core.builtin_list("services", "");
+    let others: Vec<&Value> = all.iter().filter(own).collect();
+    if changed && others.iter().any(|other| json::text(other, &["spec", "clusterIP"]) == ip) {
+        let detail = format!("failed to allocate IP {ip}: provided IP is already allocated");
+        return vec![FieldError::invalid("spec.clusterIPs", &object["spec"]["clusterIPs"], detail)];
+    }
     let used: HashSet<(Value, i64)> = others.into_iter().flat_map(ports).collect();
     let mut out = Vec::new();
     for (index, port) in json::list(object, &["spec", "ports"]).iter().enumerate() {

@@ -129,18 +129,7 @@ fn selection(selector: &Value, at: &str, out: &mut Vec<FieldError>) {
         if json::text(requirement, &["key"]).is_empty() {
             out.push(FieldError::required(format!("{at}.key"), "must be specified"));
         }
-        let values = json::list(requirement, &["values"]);
-        match json::text(requirement, &["operator"]) {
-            "In" | "NotIn" if values.is_empty() => {
-                let detail = "must be specified when `operator` is 'In' or 'NotIn'";
-                out.push(FieldError::required(format!("{at}.values"), detail));
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                out.push(FieldError::forbidden(format!("{at}.values"), detail));
-            }
-            _ => {}
-        }
+        validate::requirement_values(requirement, &at, out);
     }
 }
 

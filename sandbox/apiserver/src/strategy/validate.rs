@@ -30,6 +30,11 @@ use crate::{crd, meta};
 const NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing \
                            errors to complete validation";
 
+/// Checks whether a requirement has the values that its operator needs.
+pub(crate) fn requirement_values(requirement: &Value, at: &str, out: &mut Vec<FieldError>) {
+    labels::values(requirement, at, out);
+}
+
 /// Checks a requirement on labels.
 pub(crate) fn requirement(requirement: &Value, at: &str, out: &mut Vec<FieldError>) {
     labels::requirement(requirement, at, false, out);

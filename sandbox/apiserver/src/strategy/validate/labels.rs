@@ -21,10 +21,10 @@ pub(super) fn selector(selector: &Value, path: &str) -> Vec<FieldError> {
     out
 }
 
-/// Checks key, operator and values of a requirement; nodes are also selected by what is greater or less (`numbers`).
-pub(super) fn requirement(expression: &Value, at: &str, numbers: bool, out: &mut Vec<FieldError>) {
-    let values = json::list(expression, &["values"]);
-    match json::text(expression, &["operator"]) {
+/// Checks that a requirement has values where its operator needs them, and none where it takes none.
+pub(super) fn values(requirement: &Value, at: &str, out: &mut Vec<FieldError>) {
+    let values = json::list(requirement, &["values"]);
+    match json::text(requirement, &["operator"]) {
         "In" | "NotIn" if values.is_empty() => {
             let detail = "must be specified when `operator` is 'In' or 'NotIn'";
             out.push(FieldError::required(format!("{at}.values"), detail));
@@ -33,6 +33,15 @@ pub(super) fn requirement(expression: &Value, at: &str, numbers: bool, out: &mut
             let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
             out.push(FieldError::forbidden(format!("{at}.values"), detail));
         }
+        _ => {}
+    }
+}
+
+/// Checks key, operator and values of a requirement; nodes are also selected by what is greater or less (`numbers`).
+pub(super) fn requirement(expression: &Value, at: &str, numbers: bool, out: &mut Vec<FieldError>) {
+    self::values(expression, at, out);
+    let values = json::list(expression, &["values"]);
+    match json::text(expression, &["operator"]) {
         "Gt" | "Lt" if numbers && values.len() != 1 => {
             let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
             out.push(FieldError::required(format!("{at}.values"), detail));
